@@ -89,8 +89,10 @@ static int sink_write(void *data, const char *bytes, size_t len)
     if (len > sink->cap - sink->used) {
         return -1;
     }
-    memcpy(sink->buf + sink->used, bytes, len);
-    sink->used += len;
+    if (len > 0) { /* an empty span may have no address */
+        memcpy(sink->buf + sink->used, bytes, len);
+        sink->used += len;
+    }
     return 0;
 }
 

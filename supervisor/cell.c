@@ -20,6 +20,10 @@
 #include "supervisor/init.h"
 #include "supervisor/spawn.h"
 #include "supervisor/sweep.h"
+#include "supervisor/title.h"
+
+/* After an init that could not confine itself, none is made ahead for so long. */
+#define BROKEN_US 1000000
 
 /* How long an init may take to kill all it started before the host stops. */
 #define FINISH_MS 5000
@@ -44,6 +48,7 @@ static struct {
     uint8_t *uid_used; /* a byte for each of the uids we may have at a time */
     size_t uid_slots;
     size_t uid_next;
+    uint64_t no_refill_before_us;
 } cells;
 
 int cells_init(const struct cells_config *config)
@@ -163,6 +168,7 @@ bool cells_reaped(pid_t pid, int status)
         return false;
     }
     if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
+        cells.no_refill_before_us = loop_now_us() + BROKEN_US;
         log_warn("cell of uid %u: its init ended unasked (status %#x); what it left is killed",
                  cell->uid, (unsigned)status);
         if (cells.config.identity->system && sweep_uid(cell->uid, cell->uid) < 0) {
@@ -269,6 +275,7 @@ static void init_child(int channel, uid_t uid)
         .filter = cells.config.filter,
     };
 
+    title_set("bulkhead-init: uid %u", uid);
     init_main(&plan);
 }
 
@@ -337,7 +344,7 @@ void cells_refill(void)
 {
     struct cell *cell;
 
-    while (pool_count() < cells.config.pool) {
+    while (pool_count() < cells.config.pool && loop_now_us() >= cells.no_refill_before_us) {
         int result = cell_make(&cell);
 
         if (result < 0) {

@@ -528,7 +528,7 @@ static void on_total(struct timer *timer)
 {
     struct command *command = OWNER_OF(timer, struct command, total);
 
-    log_session(LOG_WARN, command->owner.sid, "command %u: timeout after %.3g s; it is stopped",
+    log_session(LOG_WARN, command->owner.sid, "command %u: timeout after %.10g s; it is stopped",
                 command->owner.exec, (double)command->facts.timeout_ms / 1000);
     stop(command, REASON_TIMEOUT);
 }
@@ -713,13 +713,13 @@ void command_control(struct command *command, const struct msg_CONTROL *msg)
         break;
     case ACTION_SIGNAL:
         if (msg->signal == 0) {
-            link_refuse(msg->sid, msg->req, -32602, "bad_params", "Signal 0 is none");
+            link_refuse(msg->sid, msg->req, -32602, "invalid_params", "Signal 0 is none");
             break;
         }
         control_by_signal(command, msg, (int)msg->signal);
         break;
     default:
-        link_refuse(msg->sid, msg->req, -32602, "bad_params", "Unknown control type: %u",
+        link_refuse(msg->sid, msg->req, -32602, "invalid_params", "Unknown control type: %u",
                     msg->action);
         break;
     }
@@ -841,12 +841,12 @@ static bool request_is_sound(const struct session *session, const struct msg_EXE
 
     if (fault != NULL) {
         link_refuse(msg->sid, msg->req, -32602,
-                    session->command != NULL ? "already_running" : "bad_params", "%s", fault);
+                    session->command != NULL ? "already_running" : "invalid_params", "%s", fault);
         return false;
     }
     if (msg->timeout_ms > config.max_timeout_ms) {
-        link_refuse(msg->sid, msg->req, -32602, "bad_params",
-                    "timeout of %.3g s is longer than the %.3g s that are allowed",
+        link_refuse(msg->sid, msg->req, -32602, "invalid_params",
+                    "timeout of %.10g s is longer than the %.10g s that are allowed",
                     (double)msg->timeout_ms / 1000, (double)config.max_timeout_ms / 1000);
         return false;
     }
@@ -968,6 +968,7 @@ static struct command *command_new(struct session *session, const struct msg_EXE
                                            .exec = ++session->last_exec,
                                            .lines = msg->lines,
                                            .max_line = config.max_line,
+                                           .window = msg->window,
                                            .credit = msg->window,
                                            .changed = on_streams};
     command->session = session;
@@ -995,7 +996,7 @@ void command_execute(struct session *session, const struct msg_EXECUTE *msg)
     }
     result = request_fill(&request, msg);
     if (result == -EINVAL || result == -E2BIG) {
-        link_refuse(msg->sid, msg->req, -32602, "bad_params",
+        link_refuse(msg->sid, msg->req, -32602, "invalid_params",
                     result == -E2BIG ? "env: too many variables"
                                      : "env: not of the form NAME=value");
         request_finish(&request);

@@ -53,68 +53,81 @@ static bool skip_rest(const char *data, size_t len, struct cut_plan *plan)
     return newline != NULL;
 }
 
-/* As much of the piece as ends with a whole character; all of it if that would be nothing. */
-static size_t whole_characters(const char *data, size_t len)
-{
-    size_t whole = len - cut_partial_character(data, len);
+/* What is to be done with the bytes at hand, up to a newline if there is one. */
+struct piece {
+    size_t len;
+    bool newline; /* ends with one */
+    bool beyond;  /* the line goes on beyond the limit */
+};
 
-    return whole > 0 ? whole : len;
+/* Returns false when there is nothing to send of it yet. */
+static bool next_piece(const char *from, size_t left, uint64_t room, unsigned how,
+                       struct piece *piece)
+{
+    const char *newline = memchr(from, '\n', left <= room ? left : (size_t)room + 1);
+
+    *piece = (struct piece){.newline = newline != NULL, .beyond = newline == NULL && left > room};
+    if (piece->newline) {
+        piece->len = (size_t)(newline - from) + 1;
+    } else if (piece->beyond) {
+        /* Where the cut falls into a character, the character goes. */
+        piece->len = (size_t)room - cut_partial_character(from, (size_t)room);
+    } else if (how & CUT_LAST) {
+        piece->len = left;
+    } else if (how & CUT_FLUSH) {
+        piece->len = left - cut_partial_character(from, left);
+    } else {
+        return false;
+    }
+    return true;
+}
+
+/* Sends as much of a piece as there is room for, if the message would be empty without it. */
+static void split_piece(const char *from, size_t space, unsigned how, struct cut_plan *plan)
+{
+    size_t len = space - cut_partial_character(from, space);
+
+    if (plan->data_len == 0 && (how & CUT_SPLIT)) {
+        add(plan, from, len);
+        plan->consumed += len;
+        plan->next.line_sent += len;
+    }
 }
 
 void cut_lines(const struct cut_state *state, const char *data, size_t len, uint64_t max_line,
-               size_t max_data, bool flush, bool last, struct cut_plan *plan)
+               size_t max_data, unsigned how, struct cut_plan *plan)
 {
     plan->count = plan->data_len = plan->consumed = plan->dropped = 0;
     plan->next = *state;
 
     while (plan->consumed < len && plan->count + 2 < CUT_PIECES_MAX) {
-        const char *from, *newline;
-        size_t left, space, piece;
-        uint64_t room;
+        uint64_t sent;
+        struct piece piece;
+        const char *from;
+        size_t space;
 
         if (plan->next.dropping && !skip_rest(data, len, plan)) {
             break;
         }
-        if (max_data - plan->data_len <= CUT_MARKER_LEN) {
-            break;
-        }
+        sent = plan->next.line_sent;
         from = data + plan->consumed;
-        left = len - plan->consumed;
+        if (max_data - plan->data_len <= CUT_MARKER_LEN ||
+            !next_piece(from, len - plan->consumed, max_line > sent ? max_line - sent : 0, how,
+                        &piece)) {
+            break;
+        }
         space = max_data - plan->data_len - CUT_MARKER_LEN;
-        room = max_line > plan->next.line_sent ? max_line - plan->next.line_sent : 0;
-        newline = memchr(from, '\n', left <= room ? left : (size_t)room + 1);
-
-        if (newline != NULL) {
-            piece = (size_t)(newline - from) + 1;
-        } else if (left > room) {
-            piece = (size_t)room;
-            /* Where the cut falls into a character, the character goes. */
-            piece -= cut_partial_character(from, piece);
-        } else if (flush || last) {
-            piece = last ? left : left - cut_partial_character(from, left);
-        } else {
+        if (piece.len > space) {
+            split_piece(from, space, how, plan);
             break;
         }
-        if (piece > space) {
-            /* The rest goes with the next message, unless this one would stay empty. */
-            if (plan->data_len > 0 || space == 0) {
-                break;
-            }
-            piece = whole_characters(from, space);
-            add(plan, from, piece);
-            plan->consumed += piece;
-            plan->next.line_sent += piece;
-            break;
-        }
-        add(plan, from, piece);
-        plan->consumed += piece;
-        if (newline != NULL) {
-            plan->next.line_sent = 0;
-        } else if (left > room) {
+        add(plan, from, piece.len);
+        plan->consumed += piece.len;
+        plan->next.line_sent = piece.newline ? 0 : sent + piece.len;
+        if (piece.beyond) {
             add(plan, CUT_MARKER, CUT_MARKER_LEN);
             plan->next.dropping = true;
-        } else {
-            plan->next.line_sent += piece;
+        } else if (!piece.newline) {
             break;
         }
     }

@@ -38,12 +38,16 @@ struct cut_plan {
  * data, len  what there is of the stream, after what was consumed before
  * max_line   bytes of a line that are kept, its newline not counted; at least 1
  * max_data   bytes the message may carry
- * flush      an unfinished line may be sent too (but for a character's half)
- * last       nothing follows: all of it may be sent
+ * how        CUT_ flags
  * plan->consumed 0 means there is nothing to send yet.
  */
+enum cut_how {
+    CUT_FLUSH = 1, /* an unfinished line may be sent too (but for a character's half) */
+    CUT_LAST = 2,  /* nothing follows: all of it may be sent */
+    CUT_SPLIT = 4, /* a line longer than max_data is sent in parts; else it waits for more room */
+};
 void cut_lines(const struct cut_state *state, const char *data, size_t len, uint64_t max_line,
-               size_t max_data, bool flush, bool last, struct cut_plan *plan);
+               size_t max_data, unsigned how, struct cut_plan *plan);
 
 /* The same interface for a stream that is carried as it comes. */
 void cut_nothing(const char *data, size_t len, size_t max_data, struct cut_plan *plan);

@@ -103,27 +103,30 @@ static int default_signals(void)
     return sigprocmask(SIG_SETMASK, &all, NULL);
 }
 
+/* Two ends into their places and all else closed; needs no descriptor more than there are. */
 static int take_descriptors(const struct init_plan *plan)
 {
-    /* Out of the way first: either may lie where the other belongs. */
-    int channel = fcntl(plan->channel, F_DUPFD_CLOEXEC, FD_SIGNALS + 1);
-    int lock = fcntl(plan->uid_lock >= 0 ? plan->uid_lock : plan->channel, F_DUPFD_CLOEXEC,
-                     FD_SIGNALS + 1);
+    int channel = plan->channel;
+    int lock = plan->uid_lock >= 0 ? plan->uid_lock : STDIN_FILENO;
     sigset_t child;
-    int signals;
 
-    sigemptyset(&child);
-    sigaddset(&child, SIGCHLD);
-    signals = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
-    if (channel < 0 || lock < 0 || signals < 0 || dup3(channel, FD_CHANNEL, O_CLOEXEC) < 0 ||
-        dup3(lock, FD_LOCK, O_CLOEXEC) < 0 ||
-        (signals != FD_SIGNALS && dup3(signals, FD_SIGNALS, O_CLOEXEC) < 0)) {
+    if (lock == FD_CHANNEL) {
+        int aside = channel == FD_SIGNALS ? FD_SIGNALS + 1 : FD_SIGNALS;
+
+        if (dup3(lock, aside, O_CLOEXEC) < 0) {
+            return -1;
+        }
+        lock = aside;
+    }
+    if ((channel != FD_CHANNEL && dup3(channel, FD_CHANNEL, O_CLOEXEC) < 0) ||
+        (lock != FD_LOCK && dup3(lock, FD_LOCK, O_CLOEXEC) < 0) ||
+        syscall(SYS_close_range, FD_SIGNALS, ~0U, 0) < 0) {
         return -1;
     }
-    if (plan->uid_lock < 0) {
-        close(FD_LOCK);
-    }
-    return (int)syscall(SYS_close_range, FD_SIGNALS + 1, ~0U, 0);
+    sigemptyset(&child);
+    sigaddset(&child, SIGCHLD);
+    /* The lowest number that is free. */
+    return signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK) == FD_SIGNALS ? 0 : -1;
 }
 
 static int confine(const struct init_plan *plan, enum spawn_stage *stage)
@@ -418,7 +421,7 @@ void init_main(const struct init_plan *plan)
 
     if (confine(plan, &stage) < 0) {
         report = (struct cell_report){.op = CELL_BROKEN, .stage = stage, .error = errno};
-        (void)send(plan->channel, &report, sizeof(report), MSG_NOSIGNAL);
+        report_send(&report);
         _exit(1);
     }
     report_send(&report);

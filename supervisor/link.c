@@ -25,15 +25,13 @@
 #include "common/log.h"
 #include "supervisor/dispatch.h"
 #include "supervisor/identity.h"
+#include "supervisor/listen.h"
 #include "supervisor/loop.h"
 #include "supervisor/output.h"
 #include "supervisor/sweep.h"
 
 /* Where the frontend finds its channel; the listeners follow. */
 #define FD_CHANNEL 3
-
-/* Descriptors are gathered up here before they are put in their places. */
-#define FD_SCRATCH 256
 
 /* Messages handled in one go before others get their turn. */
 #define BATCH 32
@@ -301,16 +299,22 @@ static void on_channel(struct watch *watch, uint32_t events)
 
 /* ---- starting ---- */
 
+/* Above the places of the channel and the listeners. */
+static int first_free_fd(void)
+{
+    return FD_CHANNEL + (int)link_.config.listener_count + 1;
+}
+
 /* Puts the channel and the listeners where the frontend expects them. Async-signal-safe. */
 static int place_descriptors(int channel)
 {
     size_t count = link_.config.listener_count;
-    int scratch[1 + 64];
+    int scratch[1 + LISTEN_MAX];
 
     for (size_t i = 0; i <= count; i++) {
         int from = i == 0 ? channel : link_.config.listeners[i - 1];
 
-        scratch[i] = fcntl(from, F_DUPFD_CLOEXEC, FD_SCRATCH);
+        scratch[i] = fcntl(from, F_DUPFD_CLOEXEC, first_free_fd());
         if (scratch[i] < 0) {
             return -1;
         }
@@ -320,8 +324,7 @@ static int place_descriptors(int channel)
             return -1;
         }
     }
-    return (int)syscall(SYS_close_range, FD_CHANNEL + (unsigned)count + 1, ~0U,
-                        CLOSE_RANGE_CLOEXEC);
+    return (int)syscall(SYS_close_range, first_free_fd(), ~0U, CLOSE_RANGE_CLOEXEC);
 }
 
 /* A sanitizer's settings are the only thing that passes from our environment. */
@@ -350,7 +353,7 @@ __attribute__((noreturn)) static void frontend_child(int channel, pid_t parent)
     char **envp = frontend_environment();
     const char *step = "descriptors";
     /* Ours is close-on-exec and must be found again, wherever place_descriptors moves things. */
-    int program = fcntl(link_.config.program_fd, F_DUPFD_CLOEXEC, FD_SCRATCH);
+    int program = fcntl(link_.config.program_fd, F_DUPFD_CLOEXEC, first_free_fd());
     sigset_t none;
 
     sigemptyset(&none);

@@ -191,7 +191,8 @@ static bool split(const char *text, char host[64], const char **port)
     return true;
 }
 
-static int open_tcp(const char *text, bool check_only, int *fd, char *error, size_t size)
+static int open_tcp(const char *text, bool check_only, int *fd, bool *loopback, char *error,
+                    size_t size)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
     struct addrinfo *found = NULL;
@@ -210,6 +211,7 @@ static int open_tcp(const char *text, bool check_only, int *fd, char *error, siz
         (void)snprintf(error, size, "listen %s: %s", text, gai_strerror(failed));
         return -EINVAL;
     }
+    *loopback = is_loopback((const void *)found->ai_addr);
     if (check_only) {
         freeaddrinfo(found);
         return 0;
@@ -229,18 +231,25 @@ static int open_one(struct listeners *listeners, const char *address, gid_t gid,
 {
     bool is_unix = strncmp(address, "unix:", 5) == 0;
     size_t i = listeners->count;
-    int fd = -1;
-    int result = is_unix ? open_unix(address + 5, gid, check_only, &fd, error, size)
-                         : open_tcp(address, check_only, &fd, error, size);
+    int *fd = &listeners->fds[i];
+    int result;
 
-    if (result < 0 || check_only) {
+    *fd = -1;
+    result = is_unix
+                 ? open_unix(address + 5, gid, check_only, fd, error, size)
+                 : open_tcp(address, check_only, fd, &listeners->is_loopback[i], error, size);
+    if (result < 0) {
         return result;
     }
-    listeners->fds[i] = fd;
+    listeners->count++;
+    listeners->is_unix[i] = is_unix;
+    if (check_only) {
+        (void)snprintf(listeners->hosts[i], sizeof(listeners->hosts[i]), "%s", address);
+        return 0;
+    }
     if (is_unix) {
         (void)snprintf(listeners->paths[i], sizeof(listeners->paths[i]), "%s", address + 5);
     }
-    listeners->count++;
     return describe(listeners, i);
 }
 

@@ -26,7 +26,8 @@ struct listeners {
 /*
  * Takes the sockets that systemd handed over (sd_listen_fds(3)), if any; else
  * binds the addresses, or the default where there is none. A socket file has
- * mode 0660 and the group gid. check_only: parses, binds nothing.
+ * mode 0660 and the group gid. check_only: parses, binds nothing, leaves no
+ * descriptor.
  * Returns 0, -EINVAL (a bad address) or another -errno, with the reason in
  * error.
  */

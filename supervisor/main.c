@@ -39,6 +39,7 @@
 #include "supervisor/session.h"
 #include "supervisor/settings.h"
 #include "supervisor/sweep.h"
+#include "supervisor/title.h"
 
 #define SHELL "/bin/sh"
 #define DIRECTORY "/tmp"
@@ -199,12 +200,23 @@ static void prepare_privileged(void)
     }
 }
 
+/* On a Unix socket the kernel says who a client is. */
+static bool token_is_needed(void)
+{
+    bool tcp = false;
+
+    for (size_t i = 0; i < self.listeners.count; i++) {
+        tcp |= !self.listeners.is_unix[i];
+    }
+    return tcp && self.settings.auth == AUTH_TOKEN;
+}
+
 static void make_token(void)
 {
     char text[AUTH_TOKEN_TEXT + 1];
     int result;
 
-    if (self.settings.auth == AUTH_NONE || self.settings.token_file != NULL) {
+    if (!token_is_needed() || self.settings.token_file != NULL) {
         return;
     }
     result = auth_make_token(text);
@@ -292,7 +304,7 @@ static void start_frontend(void)
     config.hello = (struct msg_HELLO){
         .version = PROTO_VERSION,
         .listeners = {self.kinds, self.kinds_len},
-        .need_token = self.settings.auth == AUTH_TOKEN,
+        .need_token = token_is_needed(),
         .max_sessions = (uint32_t)self.settings.max_sessions,
         .handshake_ms = HANDSHAKE_MS,
         .send_timeout_ms = (uint32_t)self.settings.send_timeout_ms,
@@ -471,7 +483,7 @@ static void prepare_rooms(void)
     struct dispatch_config requests = {
         .listener_is_unix = self.listeners.is_unix,
         .listener_count = (uint32_t)self.listeners.count,
-        .need_token = self.settings.auth == AUTH_TOKEN,
+        .need_token = token_is_needed(),
         .invoker = self.identity.invoker,
         .uid = self.identity.uid,
         .started_us = loop_now_us(),
@@ -512,6 +524,7 @@ int main(int argc, char **argv)
 {
     int result;
 
+    title_init(argc, argv);
     log_init("bulkheadd", NULL);
     read_settings(argc, argv);
     if (identity_plan(&self.identity, self.settings.user, self.settings.uid_range, cells_max(),

@@ -61,13 +61,22 @@ static void plan_message(const struct output *output, size_t max_data, struct cu
     const struct output_owner *owner = output->owner;
     const char *data = ring_data(&output->ring);
     size_t used = ring_used(&output->ring);
+    unsigned how = 0;
 
     if (!owner->lines) {
         cut_nothing(data, used, max_data, plan);
         return;
     }
-    cut_lines(&output->cut, data, used, owner->max_line, max_data,
-              output->overdue || used == RING_SIZE, output->end, plan);
+    if (output->overdue || used == RING_SIZE) {
+        how |= CUT_FLUSH;
+    }
+    if (output->end) {
+        how |= CUT_LAST;
+    }
+    if (max_data == PROTO_DATA_MAX || owner->credit >= owner->window) {
+        how |= CUT_SPLIT; /* no credit that is still owed would make room for the line */
+    }
+    cut_lines(&output->cut, data, used, owner->max_line, max_data, how, plan);
 }
 
 /* Sends one message's worth. Returns false when there is nothing to do or no way to do it. */

@@ -21,7 +21,8 @@ struct output_owner {
     uint32_t sid, exec;
     bool lines;        /* cut into lines */
     uint64_t max_line; /* bytes */
-    uint64_t credit;   /* bytes the frontend will take, of both streams together */
+    uint64_t window;   /* the most credit there is */
+    uint64_t credit;   /* bytes the frontend will take now, of both streams together */
     void (*changed)(struct output_owner *owner); /* something was sent or read, after the end */
 };
 

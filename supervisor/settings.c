@@ -111,7 +111,7 @@ static int check_together(const struct settings *settings, struct option_error *
 {
     if (settings->timeout_ms > settings->max_timeout_ms) {
         (void)snprintf(error->text, sizeof(error->text),
-                       "timeout (%.3g s) is longer than max-timeout (%.3g s); raise max-timeout",
+                       "timeout (%.10g s) is longer than max-timeout (%.10g s); raise max-timeout",
                        (double)settings->timeout_ms / 1000, (double)settings->max_timeout_ms / 1000);
         return -EINVAL;
     }

@@ -40,7 +40,7 @@ static void explain(const struct verdict_facts *facts, struct verdict *verdict)
     case REASON_EXITED:
         break;
     case REASON_TIMEOUT:
-        (void)snprintf(text, size, "timed out after %.3g s", (double)facts->timeout_ms / 1000);
+        (void)snprintf(text, size, "timed out after %.10g s", (double)facts->timeout_ms / 1000);
         break;
     case REASON_CANCELED:
         (void)snprintf(text, size, "canceled by the client");
