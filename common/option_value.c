@@ -70,22 +70,15 @@ static const char *bound_text(enum option_type type, uint64_t bound, char text[3
     return text;
 }
 
-static int set_number(const struct option_spec *spec, void *at, const char *text, bool replace,
-                      struct option_error *error)
+typedef int parse_fn(const char *text, uint64_t *value);
+
+static int set_number(const struct option_spec *spec, void *at, const char *text, parse_fn *parse,
+                      const char *what, struct option_error *error)
 {
-    static const struct {
-        int (*parse)(const char *text, uint64_t *value);
-        const char *what;
-    } kinds[] = {
-        [OPTION_UINT] = {option_parse_uint, "a whole number"},
-        [OPTION_SIZE] = {option_parse_size, "a size in bytes (8192, 8K, 1M, 2G)"},
-        [OPTION_DURATION] = {option_parse_duration, "a time (300, 2s, 500ms, 5m, 1h)"},
-    };
-    (void)replace;
     uint64_t value = 0;
-    int code = kinds[spec->type].parse(text, &value);
+    int code = parse(text, &value);
     if (code == -EINVAL) {
-        return option_refuse(error, code, "\"%s\" is not %s", text, kinds[spec->type].what);
+        return option_refuse(error, code, "\"%s\" is not %s", text, what);
     }
     char low[32], high[32];
     if (code == -ERANGE || value < spec->min || value > spec->max) {
@@ -95,6 +88,29 @@ static int set_number(const struct option_spec *spec, void *at, const char *text
     }
     *(uint64_t *)at = value;
     return 0;
+}
+
+static int set_uint(const struct option_spec *spec, void *at, const char *text, bool replace,
+                    struct option_error *error)
+{
+    (void)replace;
+    return set_number(spec, at, text, option_parse_uint, "a whole number", error);
+}
+
+static int set_size(const struct option_spec *spec, void *at, const char *text, bool replace,
+                    struct option_error *error)
+{
+    (void)replace;
+    return set_number(spec, at, text, option_parse_size, "a size in bytes (8192, 8K, 1M, 2G)",
+                      error);
+}
+
+static int set_duration(const struct option_spec *spec, void *at, const char *text, bool replace,
+                        struct option_error *error)
+{
+    (void)replace;
+    return set_number(spec, at, text, option_parse_duration, "a time (300, 2s, 500ms, 5m, 1h)",
+                      error);
 }
 
 static int set_text(const struct option_spec *spec, void *at, const char *text, bool replace,
@@ -210,9 +226,9 @@ static const struct {
     size_t size;
 } types[] = {
     [OPTION_FLAG] = {set_flag, sizeof(bool)},
-    [OPTION_UINT] = {set_number, sizeof(uint64_t)},
-    [OPTION_SIZE] = {set_number, sizeof(uint64_t)},
-    [OPTION_DURATION] = {set_number, sizeof(uint64_t)},
+    [OPTION_UINT] = {set_uint, sizeof(uint64_t)},
+    [OPTION_SIZE] = {set_size, sizeof(uint64_t)},
+    [OPTION_DURATION] = {set_duration, sizeof(uint64_t)},
     [OPTION_TEXT] = {set_text, sizeof(char *)},
     [OPTION_ENUM] = {set_enum, sizeof(int)},
     [OPTION_SET] = {set_set, sizeof(unsigned)},

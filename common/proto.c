@@ -50,10 +50,10 @@ struct message {
 #undef END
 
 static const struct message messages[] = {
-#define MSG(name, code, direction, states, max, flags)                   \
-    [code] = {#name,        direction,                                   \
-              (states),     flags,                                       \
-              max,          sizeof(struct msg_##name),                   \
+#define MSG(name, code, direction, states, max, flags)  \
+    [code] = {#name,         direction,                 \
+              (states),      flags,                     \
+              max,           sizeof(struct msg_##name), \
               fields_##name, sizeof(fields_##name) / sizeof(fields_##name[0])},
 #define FIELD(message, key, type, name, max)
 #define END(name)
@@ -363,8 +363,8 @@ int proto_decode(enum proto_direction from, const char *data, size_t len, enum p
     switch (msgpack_unpack_next(&unpacked, data, len, &offset)) {
     case MSGPACK_UNPACK_SUCCESS:
     case MSGPACK_UNPACK_EXTRA_BYTES:
-        result = offset == len ? decode_object(from, &unpacked.data, len, code, out)
-                               : PROTO_LEFTOVER;
+        result =
+            offset == len ? decode_object(from, &unpacked.data, len, code, out) : PROTO_LEFTOVER;
         break;
     case MSGPACK_UNPACK_NOMEM_ERROR:
         result = PROTO_NOMEM;
@@ -443,8 +443,7 @@ uint32_t proto_sid(enum proto_code code, const union proto_any *msg)
 
     for (size_t f = 0; message != NULL && f < message->field_count; f++) {
         if (strcmp(message->fields[f].name, "sid") == 0) {
-            return *(const uint32_t *)(const void *)((const char *)msg +
-                                                     message->fields[f].offset);
+            return *(const uint32_t *)(const void *)((const char *)msg + message->fields[f].offset);
         }
     }
     return 0;

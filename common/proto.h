@@ -130,6 +130,17 @@ uint32_t proto_sid(enum proto_code code, const union proto_any *msg);
  */
 const char *proto_list_next(struct span *list);
 
+/*
+ * What an OUTPUT costs of the window, and what CREDIT gives back for it: the
+ * bytes of the stream that it stands for, or those it carries if the markers
+ * of cut lines make them more. So a command whose output is taken out is held
+ * back by a slow client like any other.
+ */
+static inline uint64_t proto_output_cost(const struct msg_OUTPUT *msg)
+{
+    return msg->bytes > msg->data.len ? msg->bytes : msg->data.len;
+}
+
 /* How many strings a LIST holds. */
 size_t proto_list_count(struct span list);
 

@@ -95,8 +95,8 @@ static int check_file(int fd, const char *path, char *error, size_t size)
     } else if (!S_ISREG(info.st_mode)) {
         (void)snprintf(error, size, "token-file %s: not a regular file", path);
     } else if (info.st_mode & (S_IRWXG | S_IRWXO)) {
-        (void)snprintf(error, size, "token-file %s: mode %04o lets others at it; chmod 600 it", path,
-                       info.st_mode & 07777);
+        (void)snprintf(error, size, "token-file %s: mode %04o lets others at it; chmod 600 it",
+                       path, info.st_mode & 07777);
     } else {
         return 0;
     }
@@ -124,8 +124,9 @@ static int take_line(const char *path, const char *text, size_t len, char *error
         line++;
     }
     if (line < AUTH_TOKEN_MIN || line > TOKEN_MAX) {
-        (void)snprintf(error, size, "token-file %s: its first line has %zu characters, not %d to %d",
-                       path, line, AUTH_TOKEN_MIN, TOKEN_MAX);
+        (void)snprintf(error, size,
+                       "token-file %s: its first line has %zu characters, not %d to %d", path, line,
+                       AUTH_TOKEN_MIN, TOKEN_MAX);
         return -EINVAL;
     }
     keep(text, line);

@@ -33,8 +33,8 @@ struct cell {
     pid_t init_pid;
     uid_t uid;
     size_t uid_slot;
-    bool ready;  /* the init said so */
-    bool taken;  /* by a session, and not released */
+    bool ready;         /* the init said so */
+    bool taken;         /* by a session, and not released */
     struct watch watch; /* our end of the channel; fd -1 once it ended */
     uint32_t id;        /* of the command that runs, 0: none */
     const struct cell_user *functions;
@@ -426,8 +426,11 @@ int cell_start(struct cell *cell, uint32_t id, struct span argv, struct span env
         .cwd_len = (uint32_t)cwd.len + 1,
     };
     struct iovec iov[] = {
-        {&request, sizeof(request)}, {(void *)argv.data, argv.len}, {(void *)env.data, env.len},
-        {(void *)cwd.data, cwd.len}, {(void *)"", 1},
+        {&request, sizeof(request)},
+        {(void *)argv.data, argv.len},
+        {(void *)env.data, env.len},
+        {(void *)cwd.data, cwd.len},
+        {(void *)"", 1},
     };
     int result;
 

@@ -37,8 +37,8 @@ struct cells_config {
     const struct rlimit_entry *limits;
     size_t limit_count;
     const struct sock_fprog *filter;
-    size_t pool;       /* ready cells to keep */
-    size_t cells_max;  /* pool and sessions together */
+    size_t pool;      /* ready cells to keep */
+    size_t cells_max; /* pool and sessions together */
 };
 
 /* Keeps the config's pointers. Returns 0 or -errno; makes nothing yet. */

@@ -262,8 +262,9 @@ static void do_sweep(struct command *command)
 
 static void do_break(struct command *command)
 {
-    log_session(LOG_ERROR, command->owner.sid, "command %u: not swept after %d ms; its init is killed",
-                command->owner.exec, SWEEP_MS);
+    log_session(LOG_ERROR, command->owner.sid,
+                "command %u: not swept after %d ms; its init is killed", command->owner.exec,
+                SWEEP_MS);
     cell_break(command->cell);
 }
 
@@ -902,7 +903,8 @@ static int connect_input(struct command *command, int *child)
     if (pipe2(pair, O_CLOEXEC) < 0) {
         return -errno;
     }
-    result = input_init(&command->in, command->owner.sid, command->owner.exec, pair[1], config.loop);
+    result =
+        input_init(&command->in, command->owner.sid, command->owner.exec, pair[1], config.loop);
     if (result < 0) {
         close_pair(pair);
         return result;

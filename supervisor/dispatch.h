@@ -14,7 +14,7 @@
 struct dispatch_config {
     const bool *listener_is_unix;
     uint32_t listener_count;
-    bool need_token; /* on TCP */
+    bool need_token;    /* on TCP */
     uid_t invoker, uid; /* who may look at everything, beside root */
     uint64_t started_us;
 };

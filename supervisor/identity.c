@@ -95,10 +95,8 @@ static int find_user(struct identity *identity, const char *name, uid_t fallback
 /* Open file description locks: fcntl_locking(2). They end with the last of our processes. */
 static int lock_block(int fd, uint64_t first, uint64_t count)
 {
-    struct flock lock = {.l_type = F_WRLCK,
-                         .l_whence = SEEK_SET,
-                         .l_start = (off_t)first,
-                         .l_len = (off_t)count};
+    struct flock lock = {
+        .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = (off_t)first, .l_len = (off_t)count};
 
     return fcntl(fd, F_OFD_SETLK, &lock) < 0 ? -errno : 0;
 }
@@ -144,8 +142,8 @@ int identity_plan(struct identity *identity, const char *user, const char *range
 {
     uint64_t first, last;
 
-    *identity = (struct identity){
-        .invoker = getuid(), .uid = geteuid(), .gid = getegid(), .lock_fd = -1};
+    *identity =
+        (struct identity){.invoker = getuid(), .uid = geteuid(), .gid = getegid(), .lock_fd = -1};
     identity->frontend_uid = identity->uid;
     if (parse_range(range, &first, &last) < 0) {
         (void)snprintf(error, error_size,
@@ -192,15 +190,13 @@ int identity_plan(struct identity *identity, const char *user, const char *range
     return 0;
 }
 
-/* The bounding set can only shrink; what is not in it can never be had again. */
-static int bound_capabilities(bool keep_ids)
+/* What is not in the bounding set can never be had again by exec; what is permitted stays. */
+static int empty_bounding_set(void)
 {
     for (cap_value_t cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++) {
-        if (keep_ids && (cap == CAP_SETUID || cap == CAP_SETGID)) {
-            continue;
-        }
-        if (prctl(PR_CAPBSET_READ, cap, 0, 0, 0) == 1 &&
-            prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0 && errno != EPERM) {
+        /* Needs CAP_SETPCAP, which a unit need not give us. */
+        if (prctl(PR_CAPBSET_READ, cap, 0, 0, 0) == 1 && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0 &&
+            errno != EPERM) {
             return -1;
         }
     }
@@ -224,24 +220,24 @@ static int set_capabilities(bool keep_ids)
     return result;
 }
 
-#define STEP(name, expression) \
-    do {                       \
-        *step = (name);        \
+#define STEP(name, expression)  \
+    do {                        \
+        *step = (name);         \
         if ((expression) < 0) { \
-            return -errno;     \
-        }                      \
+            return -errno;      \
+        }                       \
     } while (0)
 
 int identity_assume(const struct identity *identity, const char **step)
 {
     if (identity->system) {
-        /* Needs CAP_SETPCAP, which a unit need not give; the bounding set holds without it. */
+        /* Needs CAP_SETPCAP, as the bounding set does. */
         if (prctl(PR_SET_SECUREBITS, SECBIT_NOROOT | SECBIT_NOROOT_LOCKED, 0, 0, 0) < 0 &&
             errno != EPERM) {
             *step = "securebits";
             return -errno;
         }
-        STEP("bounding set", bound_capabilities(true));
+        STEP("bounding set", empty_bounding_set());
         STEP("keep capabilities", prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0));
         STEP("setgroups", setgroups(0, NULL));
         STEP("setresgid", setresgid(identity->gid, identity->gid, identity->gid));

@@ -19,7 +19,7 @@ struct identity {
     uid_t frontend_uid; /* gid alike */
     uid_t first_session_uid;
     size_t session_uids; /* 0 in user mode */
-    int lock_fd;         /* while it is open, here or in an init, nobody else gets our uids; or -1 */
+    int lock_fd; /* while it is open, here or in an init, nobody else gets our uids; or -1 */
 };
 
 /*
@@ -35,8 +35,8 @@ int identity_plan(struct identity *identity, const char *user, const char *range
 
 /*
  * Becomes the supervisor's user, for good: uid, gid, no groups, at most
- * CAP_SETUID and CAP_SETGID, a bounding set of these two, no_new_privs, and
- * uid 0 means nothing any more. After it nothing is privileged.
+ * CAP_SETUID and CAP_SETGID, an empty bounding set, no_new_privs, and uid 0
+ * means nothing any more. After it nothing is privileged.
  * Returns 0, or -errno with the step that failed in *step.
  */
 int identity_assume(const struct identity *identity, const char **step);

@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <linux/capability.h>
 #include <poll.h>
 #include <signal.h>
@@ -23,7 +24,6 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <grp.h>
 #include <unistd.h>
 
 #include "supervisor/cell_proto.h"
@@ -41,9 +41,9 @@ struct usage {
 
 struct init {
     const struct init_plan *plan;
-    uint32_t id;   /* of the command, 0: none */
-    pid_t leader;  /* 0: none, or reaped */
-    bool exited;   /* the leader is a zombie, kept so that its group's number is */
+    uint32_t id;  /* of the command, 0: none */
+    pid_t leader; /* 0: none, or reaped */
+    bool exited;  /* the leader is a zombie, kept so that its group's number is */
     struct usage orphans;
 };
 

@@ -13,9 +13,9 @@ struct sock_fprog;
 struct rlimit_entry;
 
 struct init_plan {
-    int channel;     /* SEQPACKET, speaks supervisor/cell_proto.h */
-    int uid_lock;    /* kept open, so that the uid stays ours until we end; or -1 */
-    bool set_ids;    /* system mode: commands run as uid and gid, we keep our real uid */
+    int channel;  /* SEQPACKET, speaks supervisor/cell_proto.h */
+    int uid_lock; /* kept open, so that the uid stays ours until we end; or -1 */
+    bool set_ids; /* system mode: commands run as uid and gid, we keep our real uid */
     uid_t uid;
     gid_t gid;
     const struct rlimit_entry *limits;

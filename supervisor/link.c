@@ -51,9 +51,9 @@ static struct {
     struct channel channel;
     struct watch watch;
     pid_t pid;
-    bool blocked;       /* an OUTPUT found the channel full */
-    bool finishing;     /* start no other */
-    bool served_once;   /* a frontend was ready before */
+    bool blocked;     /* an OUTPUT found the channel full */
+    bool finishing;   /* start no other */
+    bool served_once; /* a frontend was ready before */
     uint64_t started_us;
     uint64_t backoff_us;
     struct timer timer; /* READY is due, a failed one is to be torn down, or the next is started */

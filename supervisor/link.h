@@ -23,10 +23,10 @@ struct link_config {
     const char *program_path; /* the same by name, for a script */
     const int *listeners;
     size_t listener_count;
-    struct msg_HELLO hello;   /* its spans must stay */
-    size_t queue_max;         /* bytes of answers that may wait for the frontend */
-    void (*ready)(void);      /* the frontend is locked in and serves */
-    void (*gone)(void);       /* it ended; all it carried is void */
+    struct msg_HELLO hello; /* its spans must stay */
+    size_t queue_max;       /* bytes of answers that may wait for the frontend */
+    void (*ready)(void);    /* the frontend is locked in and serves */
+    void (*gone)(void);     /* it ended; all it carried is void */
 };
 
 /* Starts the first frontend. The config's pointers are kept. Returns 0 or -errno. */

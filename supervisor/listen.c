@@ -235,9 +235,8 @@ static int open_one(struct listeners *listeners, const char *address, gid_t gid,
     int result;
 
     *fd = -1;
-    result = is_unix
-                 ? open_unix(address + 5, gid, check_only, fd, error, size)
-                 : open_tcp(address, check_only, fd, &listeners->is_loopback[i], error, size);
+    result = is_unix ? open_unix(address + 5, gid, check_only, fd, error, size)
+                     : open_tcp(address, check_only, fd, &listeners->is_loopback[i], error, size);
     if (result < 0) {
         return result;
     }

@@ -48,8 +48,7 @@ static void heap_down(struct loop *loop, struct timer *timer)
         if (child > loop->heap_count) {
             break;
         }
-        if (child < loop->heap_count &&
-            loop->heap[child]->due_us < loop->heap[child - 1]->due_us) {
+        if (child < loop->heap_count && loop->heap[child]->due_us < loop->heap[child - 1]->due_us) {
             child++;
         }
         if (loop->heap[child - 1]->due_us >= timer->due_us) {

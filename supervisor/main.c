@@ -32,9 +32,9 @@
 #include "supervisor/link.h"
 #include "supervisor/listen.h"
 #include "supervisor/loop.h"
+#include "supervisor/notify.h"
 #include "supervisor/program.h"
 #include "supervisor/ring.h"
-#include "supervisor/notify.h"
 #include "supervisor/runtime.h"
 #include "supervisor/session.h"
 #include "supervisor/settings.h"
@@ -187,7 +187,8 @@ static void prepare_privileged(void)
     if (self.settings.check) {
         exit(printf("configuration OK\n") < 0 ? EXIT_SYSTEM : 0);
     }
-    result = runtime_open(self.settings.runtime_dir, &self.identity, self.error, sizeof(self.error));
+    result =
+        runtime_open(self.settings.runtime_dir, &self.identity, self.error, sizeof(self.error));
     if (result == -EINVAL) {
         die_usage("%s", self.error);
     } else if (result < 0) {
@@ -352,8 +353,8 @@ static void begin_to_stop(void)
     link_tell(MSG_SHUTDOWN, &msg);
     sessions_shutdown();
     if (sessions_count() == 0 ||
-        loop_timer_set(&self.loop, &self.farewell,
-                       (self.settings.grace_ms + FAREWELL_MS) * 1000) < 0) {
+        loop_timer_set(&self.loop, &self.farewell, (self.settings.grace_ms + FAREWELL_MS) * 1000) <
+            0) {
         loop_stop(&self.loop);
     }
 }
@@ -427,7 +428,8 @@ static void take_signals(void)
 /* What every command has in this version, as its verdict names it. */
 static struct span protections(void)
 {
-    static const char with_uid[] = "process_group\0rlimits\0uid\0capabilities\0no_new_privs\0seccomp";
+    static const char with_uid[] =
+        "process_group\0rlimits\0uid\0capabilities\0no_new_privs\0seccomp";
     static const char without[] = "process_group\0rlimits\0capabilities\0no_new_privs\0seccomp";
 
     return self.identity.system ? (struct span){with_uid, sizeof(with_uid)}
@@ -491,8 +493,7 @@ static void prepare_rooms(void)
 
     if (cells_init(&cells) < 0 || commands_init(&commands) < 0 ||
         sessions_init(self.settings.max_sessions, on_sessions_emptied) < 0) {
-        die_system("no memory for %llu sessions",
-                   (unsigned long long)self.settings.max_sessions);
+        die_system("no memory for %llu sessions", (unsigned long long)self.settings.max_sessions);
     }
     dispatch_init(&requests);
 }

@@ -56,56 +56,52 @@ void output_channel_ready(void)
 
 /* ---- sending ---- */
 
-static void plan_message(const struct output *output, size_t max_data, struct cut_plan *plan)
+static size_t smaller(uint64_t a, size_t b)
+{
+    return a < b ? (size_t)a : b;
+}
+
+/* Plans what the credit allows. Returns false when nothing is to be sent yet. */
+static bool plan_message(const struct output *output, struct cut_plan *plan)
 {
     const struct output_owner *owner = output->owner;
-    const char *data = ring_data(&output->ring);
     size_t used = ring_used(&output->ring);
+    size_t len = smaller(owner->credit, used);
+    size_t max_data = smaller(owner->credit, PROTO_DATA_MAX);
     unsigned how = 0;
 
     if (!owner->lines) {
-        cut_nothing(data, used, max_data, plan);
-        return;
+        cut_nothing(ring_data(&output->ring), len, max_data, plan);
+        return plan->consumed > 0;
     }
     if (output->overdue || used == RING_SIZE) {
         how |= CUT_FLUSH;
     }
-    if (output->end) {
+    if (output->end && len == used) {
         how |= CUT_LAST;
     }
     if (max_data == PROTO_DATA_MAX || owner->credit >= owner->window) {
         how |= CUT_SPLIT; /* no credit that is still owed would make room for the line */
     }
-    cut_lines(&output->cut, data, used, owner->max_line, max_data, how, plan);
+    cut_lines(&output->cut, ring_data(&output->ring), len, owner->max_line, max_data, how, plan);
+    /* What is only taken out gathers until there is a ring full of it, or something to send. */
+    return plan->consumed > 0 && (plan->count > 0 || (how & (CUT_FLUSH | CUT_LAST)));
 }
 
 /* Sends one message's worth. Returns false when there is nothing to do or no way to do it. */
 static bool send_one(struct output *output)
 {
     struct output_owner *owner = output->owner;
-    size_t max_data = owner->credit < PROTO_DATA_MAX ? (size_t)owner->credit : PROTO_DATA_MAX;
     struct msg_OUTPUT msg = {.sid = owner->sid, .exec = owner->exec, .stream = output->stream};
     struct cut_plan plan;
-    uint64_t position;
     int result;
 
-    if (owner->credit == 0) {
+    if (owner->credit == 0 || !plan_message(output, &plan)) {
         return false;
     }
-    plan_message(output, max_data, &plan);
-    position = output->ring.start + plan.consumed;
-    msg.dropped = output->dropped_untold + plan.dropped;
-    if (plan.count == 0 &&
-        !(output->end && position == output->ring.end && position > output->told)) {
-        /* Only bytes that were taken out, if any: told with what follows them. */
-        ring_consume(&output->ring, plan.consumed);
-        output->cut = plan.next;
-        output->dropped += plan.dropped;
-        output->dropped_untold = msg.dropped;
-        return false;
-    }
-    msg.offset = output->told;
-    msg.bytes = position - output->told;
+    msg.offset = output->ring.start;
+    msg.bytes = plan.consumed;
+    msg.dropped = plan.dropped;
     msg.data.len = plan.data_len;
     result = link_try_output(&msg, plan.pieces, plan.count);
     if (result < 0) {
@@ -117,9 +113,7 @@ static bool send_one(struct output *output)
     ring_consume(&output->ring, plan.consumed);
     output->cut = plan.next;
     output->dropped += plan.dropped;
-    output->dropped_untold = 0;
-    output->told = position;
-    owner->credit -= plan.data_len;
+    owner->credit -= proto_output_cost(&msg);
     return true;
 }
 
@@ -213,7 +207,7 @@ static void pump(struct output *output)
     uint64_t before = output->ring.start;
 
     do {
-        while ((ring_used(&output->ring) > 0 || output->end) && send_one(output)) {
+        while (ring_used(&output->ring) > 0 && send_one(output)) {
         }
     } while (output->draining && read_some(output));
     if (output->ring.start != before) {
@@ -260,8 +254,8 @@ void output_drain(struct output *output)
 
 /* ---- life ---- */
 
-int output_init(struct output *output, struct output_owner *owner, enum proto_stream stream,
-                int fd, struct loop *loop)
+int output_init(struct output *output, struct output_owner *owner, enum proto_stream stream, int fd,
+                struct loop *loop)
 {
     int flags = fcntl(fd, F_GETFL);
     int result;
@@ -287,7 +281,7 @@ void output_open(struct output *output)
 
 bool output_is_done(const struct output *output)
 {
-    return output->end && ring_used(&output->ring) == 0 && output->told == output->ring.end;
+    return output->end && ring_used(&output->ring) == 0;
 }
 
 void output_discard(struct output *output)
@@ -295,9 +289,7 @@ void output_discard(struct output *output)
     set_end(output);
     stop_waiting(output);
     loop_timer_cancel(the_loop, &output->partial);
-    output->dropped_untold = 0;
     ring_consume(&output->ring, ring_used(&output->ring));
-    output->told = output->ring.end;
 }
 
 void output_finish(struct output *output)

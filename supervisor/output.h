@@ -22,7 +22,7 @@ struct output_owner {
     bool lines;        /* cut into lines */
     uint64_t max_line; /* bytes */
     uint64_t window;   /* the most credit there is */
-    uint64_t credit;   /* bytes the frontend will take now, of both streams together */
+    uint64_t credit;   /* what the frontend will take now, of both streams: proto_output_cost */
     void (*changed)(struct output_owner *owner); /* something was sent or read, after the end */
 };
 
@@ -32,17 +32,15 @@ struct output {
     struct watch watch; /* the pipe's read end; fd -1: closed */
     struct ring ring;
     bool opened;
-    bool draining;      /* the writers are gone */
-    bool end;           /* nothing more will come */
-    int error;          /* errno that made it the end, 0: none */
-    bool waiting;       /* in the queue for the channel */
+    bool draining; /* the writers are gone */
+    bool end;      /* nothing more will come */
+    int error;     /* errno that made it the end, 0: none */
+    bool waiting;  /* in the queue for the channel */
     struct output *next_waiting;
     struct cut_state cut;
     struct timer partial; /* how long an unfinished line may stay here */
     bool overdue;         /* it stayed that long */
-    uint64_t told;        /* stream position up to which messages were sent */
     uint64_t dropped;     /* in all */
-    uint64_t dropped_untold;
 };
 
 /* How long an unfinished line waits for its end. */
@@ -52,8 +50,8 @@ struct output {
  * Gets a ring and takes a pipe's read end over (non-blocking). Not read from
  * before output_open. Returns 0 or -errno; on failure fd stays the caller's.
  */
-int output_init(struct output *output, struct output_owner *owner, enum proto_stream stream,
-                int fd, struct loop *loop);
+int output_init(struct output *output, struct output_owner *owner, enum proto_stream stream, int fd,
+                struct loop *loop);
 
 /* Starts reading. A failure is the end of the stream, with its error. */
 void output_open(struct output *output);

@@ -13,9 +13,9 @@
 #define RING_SIZE 65536
 
 struct ring {
-    char *base;      /* NULL: none */
-    uint64_t start;  /* position of the first byte held, counted from the beginning */
-    uint64_t end;    /* position after the last */
+    char *base;     /* NULL: none */
+    uint64_t start; /* position of the first byte held, counted from the beginning */
+    uint64_t end;   /* position after the last */
 };
 
 /* Gets memory, from the few spare rings or from the kernel. Returns 0 or -errno. */

@@ -43,8 +43,9 @@ static int choose_path(const char *path, const struct identity *identity, char *
     } else if (base != NULL && base[0] == '/') {
         len = snprintf(runtime.path, sizeof(runtime.path), "%s/bulkhead", base);
     } else {
-        (void)snprintf(error, size, "XDG_RUNTIME_DIR is not set, so there is no place for address "
-                                    "and token; give --runtime-dir DIR");
+        (void)snprintf(error, size,
+                       "XDG_RUNTIME_DIR is not set, so there is no place for address "
+                       "and token; give --runtime-dir DIR");
         return -EINVAL;
     }
     if (len >= (int)sizeof(runtime.path)) {
@@ -125,8 +126,7 @@ static int take_lock(char *error, size_t size)
     return result;
 }
 
-int runtime_open(const char *path, const struct identity *identity, char *error,
-                 size_t error_size)
+int runtime_open(const char *path, const struct identity *identity, char *error, size_t error_size)
 {
     int result = choose_path(path, identity, error, error_size);
 

@@ -17,8 +17,7 @@ struct identity;
  * path: --runtime-dir, or NULL for the default.
  * Returns 0, -EINVAL (wrong use) or another -errno, with the reason in error.
  */
-int runtime_open(const char *path, const struct identity *identity, char *error,
-                 size_t error_size);
+int runtime_open(const char *path, const struct identity *identity, char *error, size_t error_size);
 
 /* The directory's name, for messages. */
 const char *runtime_path(void);

@@ -19,7 +19,7 @@
 
 static struct {
     struct session **buckets;
-    size_t bucket_count; /* a power of two */
+    size_t bucket_count;     /* a power of two */
     struct session *orphans; /* of a frontend that died; only their end is awaited */
     size_t count, max;
     void (*emptied)(void);
@@ -140,10 +140,9 @@ static int make_id(char id[37])
     }
     b[6] = (unsigned char)((b[6] & 0x0F) | 0x40);
     b[8] = (unsigned char)((b[8] & 0x3F) | 0x80);
-    (void)snprintf(id, 37,
-                   "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0],
-                   b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13],
-                   b[14], b[15]);
+    (void)snprintf(id, 37, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x",
+                   b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12],
+                   b[13], b[14], b[15]);
     return 0;
 }
 
@@ -263,11 +262,18 @@ void sessions_shutdown(void)
 
 static void log_one(struct session *session, void *arg)
 {
+    const struct command *command = session->command;
+
     (void)arg;
-    log_session(LOG_INFO, session->sid, "session %s: peer %s, cell init %d, uid %u, %s", session->id,
+    log_session(LOG_INFO, session->sid, "session %s: peer %s, cell init %d, uid %u", session->id,
                 session->peer, session->cell != NULL ? (int)cell_init_pid(session->cell) : 0,
-                session->cell != NULL ? cell_uid(session->cell) : 0,
-                session->command != NULL ? command_state_name(session->command) : "idle");
+                session->cell != NULL ? cell_uid(session->cell) : 0);
+    if (command != NULL) {
+        log_session(LOG_INFO, session->sid, "command %u: pid %d, %s, %llu + %llu bytes out",
+                    command_exec(command), (int)command_pid(command), command_state_name(command),
+                    (unsigned long long)command_bytes(command, STREAM_STDOUT),
+                    (unsigned long long)command_bytes(command, STREAM_STDERR));
+    }
 }
 
 void sessions_log(void)

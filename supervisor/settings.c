@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define MS(seconds) ((uint64_t)(seconds) * 1000)
+#define MS(seconds) ((uint64_t)(seconds)*1000)
 #define DAY MS(86400)
 
 static const char *const auth_words[] = {"token", "none", NULL};
@@ -112,7 +112,8 @@ static int check_together(const struct settings *settings, struct option_error *
     if (settings->timeout_ms > settings->max_timeout_ms) {
         (void)snprintf(error->text, sizeof(error->text),
                        "timeout (%.10g s) is longer than max-timeout (%.10g s); raise max-timeout",
-                       (double)settings->timeout_ms / 1000, (double)settings->max_timeout_ms / 1000);
+                       (double)settings->timeout_ms / 1000,
+                       (double)settings->max_timeout_ms / 1000);
         return -EINVAL;
     }
     if (settings->auth == AUTH_NONE && settings->token_file != NULL) {

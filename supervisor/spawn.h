@@ -13,23 +13,23 @@
 #include <sys/types.h>
 
 /* The steps, in order. The names are what a client reads in `stage`. */
-#define SPAWN_STAGES(X)                                                       \
-    X(NONE, "none")                                                           \
-    X(FORK, "fork")                                                           \
-    X(SETSID, "setsid")                                                       \
-    X(STDIO, "stdio")                                                         \
-    X(CLOSE, "close_range")                                                   \
-    X(RLIMITS, "rlimits")                                                     \
-    X(GROUPS, "setgroups")                                                    \
-    X(GID, "setresgid")                                                       \
-    X(UID, "setresuid")                                                       \
-    X(CAPABILITIES, "capabilities")                                           \
-    X(DEATH_SIGNAL, "death_signal")                                           \
-    X(NO_NEW_PRIVS, "no_new_privs")                                           \
-    X(DIRECTORY, "chdir")                                                     \
-    X(SIGNALS, "signal_mask")                                                 \
-    X(SECCOMP, "seccomp")                                                     \
-    X(EXEC, "exec")                                                           \
+#define SPAWN_STAGES(X)             \
+    X(NONE, "none")                 \
+    X(FORK, "fork")                 \
+    X(SETSID, "setsid")             \
+    X(STDIO, "stdio")               \
+    X(CLOSE, "close_range")         \
+    X(RLIMITS, "rlimits")           \
+    X(GROUPS, "setgroups")          \
+    X(GID, "setresgid")             \
+    X(UID, "setresuid")             \
+    X(CAPABILITIES, "capabilities") \
+    X(DEATH_SIGNAL, "death_signal") \
+    X(NO_NEW_PRIVS, "no_new_privs") \
+    X(DIRECTORY, "chdir")           \
+    X(SIGNALS, "signal_mask")       \
+    X(SECCOMP, "seccomp")           \
+    X(EXEC, "exec")                 \
     X(CELL, "cell")
 
 enum spawn_stage {
