@@ -102,6 +102,28 @@ static int add_calls(scmp_filter_ctx ctx)
     return code;
 }
 
+static int read_program(int fd, struct sock_fprog *program)
+{
+    struct stat status;
+    if (fstat(fd, &status) < 0) {
+        return -errno;
+    }
+    size_t size = (size_t)status.st_size, count = size / sizeof *program->filter;
+    if (count == 0 || count > BPF_MAXINSNS) {
+        return -E2BIG;
+    }
+    struct sock_filter *code = malloc(size);
+    if (!code) {
+        return -ENOMEM;
+    }
+    if (pread(fd, code, size, 0) != (ssize_t)size) {
+        free(code);
+        return -EIO;
+    }
+    *program = (struct sock_fprog){(unsigned short)count, code};
+    return 0;
+}
+
 /* libseccomp gives its program to a descriptor only. */
 static int export(scmp_filter_ctx ctx, struct sock_fprog *program)
 {
@@ -110,28 +132,11 @@ static int export(scmp_filter_ctx ctx, struct sock_fprog *program)
         return -errno;
     }
     int code = seccomp_export_bpf(ctx, fd);
-    struct stat status = {0};
-    if (code == 0 && fstat(fd, &status) < 0) {
-        code = -errno;
-    }
-    size_t size = (size_t)status.st_size;
-    if (code == 0 && size / sizeof *program->filter > BPF_MAXINSNS) {
-        code = -E2BIG;
-    }
-    struct sock_filter *copy = code == 0 ? malloc(size) : NULL;
-    if (code == 0 && !copy) {
-        code = -ENOMEM;
-    }
-    if (code == 0 && pread(fd, copy, size, 0) != (ssize_t)size) {
-        code = -EIO;
+    if (code == 0) {
+        code = read_program(fd, program);
     }
     close(fd);
-    if (code != 0) {
-        free(copy);
-        return code;
-    }
-    *program = (struct sock_fprog){(unsigned short)(size / sizeof *copy), copy};
-    return 0;
+    return code;
 }
 
 static int compile(uint32_t otherwise, int (*add)(scmp_filter_ctx ctx), struct sock_fprog *program)
@@ -163,7 +168,7 @@ static int chain(const struct sock_fprog *first, const struct sock_fprog *second
                  struct sock_fprog *out)
 {
     size_t count = (size_t)first->len + second->len;
-    if (count > BPF_MAXINSNS) {
+    if (first->len == 0 || second->len == 0 || count > BPF_MAXINSNS) {
         return -E2BIG;
     }
     struct sock_filter *code = malloc(count * sizeof *code);
