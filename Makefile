@@ -36,7 +36,7 @@ FRONTEND_SRC := \
 	frontend/upstream.c frontend/utf8.c frontend/ws.c
 
 CLIENT_SRC := \
-	client/connection.c client/conversation.c client/exec.c client/failure.c \
+	client/connection.c client/conversation.c client/exec.c client/failure.c client/feed.c \
 	client/interrupt.c client/locate.c client/main.c client/message.c client/outlet.c \
 	client/private.c client/request.c client/run.c client/say.c client/status.c \
 	client/verdict.c
@@ -46,7 +46,6 @@ UNIT_SRC := \
 	tests/unit/test_filter.c tests/unit/test_log.c tests/unit/test_loop.c \
 	tests/unit/test_option.c tests/unit/test_proto.c tests/unit/test_proto_faults.c \
 	tests/unit/test_ring.c tests/unit/test_rlimits.c tests/unit/test_units.c
-
 
 MAN := man/bulkhead.1 man/bulkheadd.8 man/bulkhead-frontend.8 man/bulkhead.conf.5 \
 	man/bulkhead-protocol.7
@@ -92,6 +91,9 @@ CPPFLAGS_ALL := -D_GNU_SOURCE -I. -DBULKHEAD_VERSION='"$(VERSION)"' \
 CFLAGS_ALL  := -std=gnu11 $(WARNINGS) $(HARDENING) $(CFLAGS)
 LDFLAGS_ALL := $(HARDENING_LINK) -Wl,--as-needed $(LDFLAGS)
 
+# V=1 shows the commands.
+QUIET = $(if $(V),,@printf '  %-4s %s\n' $(1) '$(2:$(BUILD)/%=%)';)
+
 # ---- programs ----
 
 # Each room but its main() is an archive, so that a program takes only what it
@@ -111,26 +113,26 @@ $(call archive,supervisor): $(filter-out %/main.o,$(call objects,$(SUPERVISOR_SR
 
 $(BUILD)/obj/%.a:
 	@rm -f $@
-	$(AR) rcsD $@ $^
+	$(call QUIET,AR,$@)$(AR) rcsD $@ $^
 
 $(BUILD)/bulkheadd: $(call objects,supervisor/main.c) $(call archive,supervisor) \
 		$(call archive,policy) $(call archive,common)
-	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(call pkg_libs,$(SUPERVISOR_PKG))
+	$(call QUIET,LINK,$@)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(call pkg_libs,$(SUPERVISOR_PKG))
 
 $(BUILD)/bulkhead-frontend: $(call objects,$(FRONTEND_SRC)) $(call archive,common)
-	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(call pkg_libs,$(FRONTEND_PKG))
+	$(call QUIET,LINK,$@)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(call pkg_libs,$(FRONTEND_PKG))
 
 $(BUILD)/bulkhead: $(call objects,$(CLIENT_SRC)) $(call archive,common)
-	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(call pkg_libs,$(CLIENT_PKG))
+	$(call QUIET,LINK,$@)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(call pkg_libs,$(CLIENT_PKG))
 
 $(BUILD)/unit/%: $(BUILD)/obj/tests/unit/%.o $(call archive,supervisor) $(call archive,policy) \
 		$(call archive,common)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(call pkg_libs,$(SUPERVISOR_PKG) jansson cmocka)
+	$(call QUIET,LINK,$@)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(call pkg_libs,$(SUPERVISOR_PKG) jansson cmocka)
 
 $(BUILD)/obj/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
+	$(call QUIET,CC,$<)$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
 
 # Another compiler, switch or PREFIX makes everything anew.
 FLAGS_NOW := $(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(LDFLAGS_ALL)
@@ -174,6 +176,7 @@ SH_FILES := tests/deps .ci/run tests/demo
 
 .PHONY: lint lint-compilers lint-headers lint-format lint-tidy lint-cppcheck lint-shell lint-man format
 lint: lint-compilers lint-headers lint-format lint-tidy lint-cppcheck lint-shell lint-man
+	@echo 'lint: clean'
 
 lint-compilers:
 	@$(SUBMAKE) BUILD='$(BUILD)/lint-gcc' CC=gcc WERROR=1 all $(UNIT_TESTS:$(BUILD)/%=$(BUILD)/lint-gcc/%)
@@ -188,7 +191,7 @@ lint-headers:
 	done
 
 lint-format:
-	clang-format --dry-run -Werror $(C_FILES) $(H_FILES)
+	@clang-format --dry-run -Werror $(C_FILES) $(H_FILES)
 
 lint-tidy:
 	@$(SUBMAKE) $(C_FILES:%=$(BUILD)/tidy/%)
@@ -197,14 +200,14 @@ $(BUILD)/tidy/%: FORCE
 	@clang-tidy --quiet $* -- $(CPPFLAGS_ALL) -std=gnu11 2>/dev/null
 
 lint-cppcheck:
-	cppcheck --quiet --std=c11 -j 2 --enable=warning,performance,portability --inline-suppr \
+	@cppcheck --quiet --std=c11 -j 2 --enable=warning,performance,portability --inline-suppr \
 		--suppress=missingIncludeSystem --error-exitcode=1 -D_GNU_SOURCE -I. $(C_FILES)
 
 lint-shell:
-	shellcheck $(SH_FILES)
+	@shellcheck $(SH_FILES)
 
 lint-man:
-	mandoc -T lint -W warning $(MAN)
+	@mandoc -T lint -W warning $(MAN)
 
 format:
 	clang-format -i $(C_FILES) $(H_FILES)
@@ -241,7 +244,7 @@ help:
 	@echo 'make format      let clang-format put the sources in order'
 	@echo 'make install     into PREFIX ($(PREFIX)), below DESTDIR'
 	@echo 'make uninstall, make dist, make clean'
-	@echo 'Switches: BUILD=folder CC=compiler WERROR=1 SANITIZE=1'
+	@echo 'Switches: BUILD=folder CC=compiler WERROR=1 SANITIZE=1 V=1'
 
 .SECONDARY:
 -include $(patsubst %.o,%.d,$(call objects,$(ALL_SRC) $(UNIT_SRC)))

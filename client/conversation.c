@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "client/connection.h"
+#include "client/feed.h"
 #include "client/interrupt.h"
 #include "client/locate.h"
 #include "client/message.h"
@@ -25,25 +26,12 @@ enum phase {
     PHASE_ENDED,   /* exit_code is final */
 };
 
-/* Output that its reader was too slow for; the connection is paused meanwhile. */
+/* Output that its reader was too slow for; the connection is paused meanwhile.
+ */
 struct held {
     char *data; /* NULL until first needed; MESSAGE_MAX bytes */
     size_t at, len;
     struct outlet *outlet; /* NULL: nothing is held */
-};
-
-/* Our stdin on its way to the command: one chunk at a time, as far as it has room. */
-struct feed {
-    struct connection *connection;
-    bool open;    /* the command may still read */
-    bool watched; /* we wait for something to read */
-    bool full;    /* a chunk, or the end of all, waits to be sent */
-    bool eof;
-    uint32_t credit; /* bytes that may still be sent */
-    char *chunk;     /* MESSAGE_STDIN_MAX bytes */
-    size_t len;
-    char exec_id[64]; /* packed */
-    size_t exec_id_len;
 };
 
 struct conversation {
@@ -75,7 +63,8 @@ static void finish(struct conversation *talk, int exit_code)
     connection_close(talk->connection);
 }
 
-/* Stops the command, as soon as there is one; its verdict ends the conversation. */
+/* Stops the command, as soon as there is one; its verdict ends the
+ * conversation. */
 static void cancel(struct conversation *talk)
 {
     if (talk->cancel_wanted || talk->phase == PHASE_ENDED) {
@@ -177,94 +166,6 @@ static void on_output(struct conversation *talk, const struct message *message)
 
 /* ---- stdin ---- */
 
-static int feed_open(struct feed *feed, struct connection *connection)
-{
-    *feed = (struct feed){.connection = connection, .open = true};
-    feed->chunk = malloc(MESSAGE_STDIN_MAX);
-    return feed->chunk ? 0 : -ENOMEM;
-}
-
-static void feed_unwatch(struct feed *feed)
-{
-    if (feed->watched) {
-        connection_watch(feed->connection, STDIN_FILENO, 0);
-    }
-    feed->watched = false;
-}
-
-static void feed_close(struct feed *feed)
-{
-    feed_unwatch(feed);
-    free(feed->chunk);
-    feed->chunk = NULL;
-    feed->open = feed->full = false;
-}
-
-static int feed_read(struct feed *feed)
-{
-    if (!feed->open || feed->full || feed->credit == 0) {
-        return 0;
-    }
-    size_t room = feed->credit < MESSAGE_STDIN_MAX ? feed->credit : MESSAGE_STDIN_MAX;
-    ssize_t n = read(STDIN_FILENO, feed->chunk, room);
-    if (n < 0 && (errno == EINTR || errno == EAGAIN)) {
-        return 0;
-    }
-    if (n < 0) {
-        int code = -errno;
-        feed_close(feed);
-        return code;
-    }
-    feed_unwatch(feed);
-    feed->len = (size_t)n;
-    feed->eof = n == 0;
-    feed->full = true;
-    connection_want_write(feed->connection);
-    return 0;
-}
-
-/* Reads on as far as the command has room. 0, or -errno of a read that failed: it is closed. */
-static int feed_go_on(struct feed *feed)
-{
-    if (!feed->open || feed->full || feed->watched || feed->credit == 0) {
-        return 0;
-    }
-    feed->watched = connection_watch(feed->connection, STDIN_FILENO, EPOLLIN) == 0;
-    return feed->watched ? 0 : feed_read(feed); /* a plain file is always ready */
-}
-
-/* Takes a stdin.credit. 0, -EPROTO for one that makes no sense, or as feed_go_on. */
-static int feed_grant(struct feed *feed, const struct message *message)
-{
-    if (!feed->open) {
-        return 0;
-    }
-    if (message->credit.closed) {
-        feed_close(feed);
-        return 0;
-    }
-    long len = message_pack_field(message->params, "exec_id", feed->exec_id, sizeof feed->exec_id);
-    if (len < 0 || message->credit.bytes > UINT32_MAX - feed->credit) {
-        return -EPROTO;
-    }
-    feed->exec_id_len = (size_t)len;
-    feed->credit += message->credit.bytes;
-    return feed_go_on(feed);
-}
-
-static int feed_take(struct feed *feed, struct message_writer *writer)
-{
-    int code =
-        message_stdin(writer, CONNECTION_HEADROOM, (struct span){feed->exec_id, feed->exec_id_len},
-                      (struct span){feed->chunk, feed->len}, feed->eof);
-    feed->full = false;
-    feed->credit -= (uint32_t)feed->len;
-    if (feed->eof) {
-        feed_close(feed);
-    }
-    return code;
-}
-
 /* What came of reading or granting; nothing is to be done if it went well. */
 static void feed_result(struct conversation *talk, int code)
 {
@@ -343,7 +244,8 @@ static void say_error(const struct conversation *talk, const struct message *mes
     if (exit_code == EXIT_NOT_FOUND || exit_code == EXIT_NOT_EXECUTABLE) {
         log_error("%.400s: %s", talk->request->argv[0], strerror((int)message->error.number));
     } else if (message->error.code == ERROR_UNAUTHORIZED && location->token[0]) {
-        log_error("%s does not accept the token in %.400s; name the file of the right one with "
+        log_error("%s does not accept the token in %.400s; name the file of the "
+                  "right one with "
                   "--token-file",
                   location->address.url, location->token_path);
     } else if (message->error.code == ERROR_UNAUTHORIZED) {
@@ -387,7 +289,8 @@ static int write_verdict_file(int fd, const char *line)
     return 0;
 }
 
-/* Delivers the verdict where it was asked for. Returns the code to exit with. */
+/* Delivers the verdict where it was asked for. Returns the code to exit with.
+ */
 static int deliver_verdict(struct conversation *talk, const struct verdict *verdict)
 {
     say_after_part(talk->err.line_begun);
@@ -515,7 +418,8 @@ static const struct connection_events events = {
 
 /* ---- from the beginning to the end ---- */
 
-/* What must be there before anything is run. 0, or -1 after having said why not. */
+/* What must be there before anything is run. 0, or -1 after having said why
+ * not. */
 static int prepare(struct conversation *talk)
 {
     const struct request *request = talk->request;
