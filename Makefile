@@ -20,7 +20,8 @@ POLICY_SRC := \
 	policy/environment.c policy/filter.c policy/rlimits.c
 
 SUPERVISOR_SRC := \
-	supervisor/auth.c supervisor/cell.c supervisor/command.c supervisor/cut.c \
+	supervisor/auth.c supervisor/cell.c supervisor/command.c supervisor/command_control.c \
+	supervisor/command_machine.c supervisor/command_start.c supervisor/cut.c \
 	supervisor/dispatch.c supervisor/identity.c supervisor/init.c supervisor/input.c \
 	supervisor/link.c supervisor/listen.c supervisor/loop.c supervisor/main.c \
 	supervisor/notify.c supervisor/output.c supervisor/program.c supervisor/ring.c \
