@@ -15,6 +15,18 @@ const char *const environment_default[] = {
     NULL,
 };
 
+const char *const environment_cell[] = {
+    "PATH=/usr/local/bin:/usr/bin:/bin",
+    "HOME=/workspace",
+    "TMPDIR=/tmp",
+    "SHELL=/bin/sh",
+    "USER=tenant",
+    "LOGNAME=tenant",
+    "LANG=C.UTF-8",
+    "TERM=dumb",
+    NULL,
+};
+
 /* The length of NAME=, 0 when the entry has no name. */
 static size_t name_len(const char *entry)
 {

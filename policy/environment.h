@@ -12,8 +12,9 @@
 /* The most variables a client may add. */
 #define ENVIRONMENT_ADDED_MAX 1024
 
-/* "NAME=value", ended by NULL. */
+/* "NAME=value", ended by NULL: on the host's file system, and in a cell with its own. */
 extern const char *const environment_default[];
+extern const char *const environment_cell[];
 
 /*
  * Puts base and what was added into one: strings, each ended by a NUL, one

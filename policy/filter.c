@@ -5,6 +5,7 @@
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <seccomp.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -27,38 +28,55 @@ struct call_rule {
     enum decision decision;
 };
 
+enum place { ANYWHERE, ON_HOST, IN_CELL };
+
 struct argument_rule {
     const char *name;
+    enum place place;
     int error;
     struct scmp_arg_cmp argument;
 };
 
 #define SYSCALL(name, decision) {#name, decision},
 #define REFUSE_IF(name, error, arg, compare, a, b)
+#define REFUSE_ON_HOST_IF(name, error, arg, compare, a, b)
+#define REFUSE_IN_CELL_IF(name, error, arg, compare, a, b)
 #define ALLOW_IF(name, arg, value)
 static const struct call_rule calls[] = {
 #include "policy/syscalls.def"
 };
 #undef SYSCALL
 #undef REFUSE_IF
+#undef REFUSE_ON_HOST_IF
+#undef REFUSE_IN_CELL_IF
 #undef ALLOW_IF
 
 #define SYSCALL(name, decision)
-#define REFUSE_IF(name, error, arg, compare, a, b) {#name, error, {arg, SCMP_CMP_##compare, a, b}},
+#define REFUSE_AT(place, name, error, arg, compare, a, b) \
+    {#name, place, error, {arg, SCMP_CMP_##compare, a, b}},
+#define REFUSE_IF(...) REFUSE_AT(ANYWHERE, __VA_ARGS__)
+#define REFUSE_ON_HOST_IF(...) REFUSE_AT(ON_HOST, __VA_ARGS__)
+#define REFUSE_IN_CELL_IF(...) REFUSE_AT(IN_CELL, __VA_ARGS__)
 #define ALLOW_IF(name, arg, value)
 static const struct argument_rule refusals[] = {
 #include "policy/syscalls.def"
 };
 #undef REFUSE_IF
+#undef REFUSE_ON_HOST_IF
+#undef REFUSE_IN_CELL_IF
 #undef ALLOW_IF
 
 #define REFUSE_IF(name, error, arg, compare, a, b)
-#define ALLOW_IF(name, arg, value) {#name, 0, {arg, SCMP_CMP_EQ, value, 0}},
+#define REFUSE_ON_HOST_IF(name, error, arg, compare, a, b)
+#define REFUSE_IN_CELL_IF(name, error, arg, compare, a, b)
+#define ALLOW_IF(name, arg, value) {#name, ANYWHERE, 0, {arg, SCMP_CMP_EQ, value, 0}},
 static const struct argument_rule exceptions[] = {
 #include "policy/syscalls.def"
 };
 #undef SYSCALL
 #undef REFUSE_IF
+#undef REFUSE_ON_HOST_IF
+#undef REFUSE_IN_CELL_IF
 #undef ALLOW_IF
 
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
@@ -76,18 +94,22 @@ static int add_rule(scmp_filter_ctx ctx, uint32_t action, const char *name, unsi
 }
 
 /* What an allowed call must not be asked for; everything else goes on to the next program. */
-static int add_refusals(scmp_filter_ctx ctx)
+static int add_refusals(scmp_filter_ctx ctx, enum place elsewhere)
 {
     int code = 0;
     for (size_t i = 0; i < COUNT(refusals) && code == 0; i++) {
+        if (refusals[i].place == elsewhere) {
+            continue;
+        }
         code = add_rule(ctx, SCMP_ACT_ERRNO((uint32_t)refusals[i].error), refusals[i].name, 1,
                         &refusals[i].argument);
     }
     return code;
 }
 
-static int add_calls(scmp_filter_ctx ctx)
+static int add_calls(scmp_filter_ctx ctx, enum place elsewhere)
 {
+    (void)elsewhere;
     int code = 0;
     for (size_t i = 0; i < COUNT(calls) && code == 0; i++) {
         if (calls[i].decision == ABSENT) {
@@ -139,7 +161,8 @@ static int export(scmp_filter_ctx ctx, struct sock_fprog *program)
     return code;
 }
 
-static int compile(uint32_t otherwise, int (*add)(scmp_filter_ctx ctx), struct sock_fprog *program)
+static int compile(uint32_t otherwise, int (*add)(scmp_filter_ctx ctx, enum place elsewhere),
+                   enum place elsewhere, struct sock_fprog *program)
 {
     scmp_filter_ctx ctx = seccomp_init(otherwise);
     if (!ctx) {
@@ -150,7 +173,7 @@ static int compile(uint32_t otherwise, int (*add)(scmp_filter_ctx ctx), struct s
         code = seccomp_attr_set(ctx, SCMP_FLTATR_CTL_OPTIMIZE, 2);
     }
     if (code == 0) {
-        code = add(ctx);
+        code = add(ctx, elsewhere);
     }
     if (code == 0) {
         code = export(ctx, program);
@@ -186,12 +209,13 @@ static int chain(const struct sock_fprog *first, const struct sock_fprog *second
     return 0;
 }
 
-int filter_build_default(struct filter *out)
+int filter_build_default(struct filter *out, bool own_network)
 {
+    enum place elsewhere = own_network ? ON_HOST : IN_CELL;
     struct sock_fprog refuse = {0, NULL}, allow = {0, NULL};
-    int code = compile(SCMP_ACT_ALLOW, add_refusals, &refuse);
+    int code = compile(SCMP_ACT_ALLOW, add_refusals, elsewhere, &refuse);
     if (code == 0) {
-        code = compile(SCMP_ACT_ERRNO(ENOSYS), add_calls, &allow);
+        code = compile(SCMP_ACT_ERRNO(ENOSYS), add_calls, elsewhere, &allow);
     }
     if (code == 0) {
         code = chain(&refuse, &allow, &out->program);

@@ -6,16 +6,22 @@
 #include "supervisor/cell.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "common/log.h"
+#include "supervisor/gate.h"
 #include "supervisor/identity.h"
 #include "supervisor/init.h"
 #include "supervisor/spawn.h"
@@ -28,14 +34,19 @@
 /* How long an init may take to kill all it started before the host stops. */
 #define FINISH_MS 5000
 
+/* In a cell with namespaces: a command's uid and gid, as the cell sees them. */
+#define INNER_UID 1000
+
 struct cell {
     struct cell *next;
     pid_t init_pid;
-    uid_t uid;
+    uid_t uid; /* of its commands, as the host sees it */
     size_t uid_slot;
     bool ready;         /* the init said so */
     bool taken;         /* by a session, and not released */
     struct watch watch; /* our end of the channel; fd -1 once it ended */
+    struct watch gate;  /* our end of the gate, the same */
+    pid_t leader;       /* what passed the gate last, as the host sees it */
     uint32_t id;        /* of the command that runs, 0: none */
     const struct cell_user *functions;
     void *user;
@@ -49,15 +60,37 @@ static struct {
     size_t uid_slots;
     size_t uid_next;
     uint64_t no_refill_before_us;
+    bool proven; /* one was ready: the host gives what a cell needs */
+    struct gate_expectation expectation;
 } cells;
+
+size_t cells_uids_each(bool namespaces)
+{
+    return namespaces ? 2 : 1; /* the second one is the init's */
+}
+
+static bool bounding_set_is_empty(void)
+{
+    for (int cap = 0;; cap++) {
+        int in = prctl(PR_CAPBSET_READ, cap, 0, 0, 0);
+
+        if (in != 0) {
+            return in < 0; /* past the last one */
+        }
+    }
+}
 
 int cells_init(const struct cells_config *config)
 {
+    size_t uids = config->identity->session_uids / cells_uids_each(config->namespaces);
+
     cells.config = *config;
     cells.uid_slots = config->cells_max;
-    if (config->identity->system && cells.uid_slots > config->identity->session_uids) {
-        cells.uid_slots = config->identity->session_uids;
+    if (config->identity->system && cells.uid_slots > uids) {
+        cells.uid_slots = uids;
     }
+    cells.expectation.no_groups = config->identity->system;
+    cells.expectation.empty_bounding = config->namespaces || bounding_set_is_empty();
     cells.uid_used = calloc(cells.uid_slots, 1);
     return cells.uid_used != NULL ? 0 : -ENOMEM;
 }
@@ -85,22 +118,30 @@ static int uid_take(size_t *slot)
     return -EAGAIN;
 }
 
+/* Of the commands; the init's, where it has one, is the next. */
 static uid_t uid_of(size_t slot)
 {
     const struct identity *identity = cells.config.identity;
+    size_t first = slot * cells_uids_each(cells.config.namespaces);
 
-    return identity->system ? identity->first_session_uid + (uid_t)slot : identity->uid;
+    return identity->system ? identity->first_session_uid + (uid_t)first : identity->uid;
 }
 
 /* ---- the end of a cell ---- */
 
+static void watch_close(struct watch *watch)
+{
+    if (watch->fd >= 0) {
+        loop_unwatch(cells.config.loop, watch);
+        close(watch->fd);
+        watch->fd = -1;
+    }
+}
+
 static void channel_close(struct cell *cell)
 {
-    if (cell->watch.fd >= 0) {
-        loop_unwatch(cells.config.loop, &cell->watch);
-        close(cell->watch.fd);
-        cell->watch.fd = -1;
-    }
+    watch_close(&cell->watch);
+    watch_close(&cell->gate);
 }
 
 static void cell_free(struct cell *cell)
@@ -171,7 +212,9 @@ bool cells_reaped(pid_t pid, int status)
         cells.no_refill_before_us = loop_now_us() + BROKEN_US;
         log_warn("cell of uid %u: its init ended unasked (status %#x); what it left is killed",
                  cell->uid, (unsigned)status);
-        if (cells.config.identity->system && sweep_uid(cell->uid, cell->uid) < 0) {
+        /* With namespaces the kernel killed what was in them when their pid 1 ended. */
+        if (!cells.config.namespaces && cells.config.identity->system &&
+            sweep_uid(cell->uid, cell->uid) < 0) {
             log_error("cell of uid %u: sweeping failed; the uid is not used again", cell->uid);
             lose(cell);
             cell->init_pid = 0;
@@ -198,6 +241,91 @@ void cell_release(struct cell *cell)
     }
 }
 
+/* ---- its namespaces ---- */
+
+/* On a host that cannot do it at all this ends us, before a client was let in. */
+static void on_broken(const struct cell *cell, const char *step, int error)
+{
+    if (!cells.proven && cells.config.namespaces) {
+        die_system("a cell cannot be made: %.31s: %s; allow unprivileged user namespaces "
+                   "(kernel.unprivileged_userns_clone, user.max_user_namespaces, AppArmor, the "
+                   "container's seccomp profile and masked /proc), or choose --level basic",
+                   step, strerror(error));
+    }
+    log_error("cell of uid %u: %.31s: %s", cell->uid, step, strerror(error));
+}
+
+static int write_map(pid_t pid, const char *name, const char *text)
+{
+    char path[64];
+    ssize_t written;
+    int fd;
+
+    (void)snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, name);
+    fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return -1;
+    }
+    written = write(fd, text, strlen(text)); /* one write, or the kernel takes none of it */
+    close(fd);
+    return written == (ssize_t)strlen(text) ? 0 : -1;
+}
+
+/*
+ * Says who is who in a new user namespace: user_namespaces(7). System mode: the
+ * init is its root and a command its uid 1000, two host uids that are nobody
+ * else's. User mode: only the caller's own uid can be mapped.
+ */
+static void map_ids(struct cell *cell)
+{
+    char uids[64], gids[64];
+
+    if (cells.config.identity->system) {
+        (void)snprintf(uids, sizeof(uids), "0 %u 1\n%d %u 1\n", cell->uid + 1, INNER_UID,
+                       cell->uid);
+        memcpy(gids, uids, sizeof(gids));
+    } else {
+        (void)snprintf(uids, sizeof(uids), "%d %u 1\n", INNER_UID, cells.config.identity->uid);
+        (void)snprintf(gids, sizeof(gids), "%d %u 1\n", INNER_UID, cells.config.identity->gid);
+    }
+    if (write_map(cell->init_pid, "setgroups", "deny") < 0 ||
+        write_map(cell->init_pid, "gid_map", gids) < 0 ||
+        write_map(cell->init_pid, "uid_map", uids) < 0) {
+        on_broken(cell, "uid map", errno);
+        break_off(cell);
+    } else if (gate_answer(cell->gate.fd, true) < 0) {
+        break_off(cell);
+    }
+}
+
+/* ---- the gate ---- */
+
+static void on_gate(struct watch *watch, uint32_t events)
+{
+    struct cell *cell = OWNER_OF(watch, struct cell, gate);
+    struct gate_expectation expectation = cells.expectation;
+    char fault[128];
+    int result = gate_receive(watch->fd, &cell->leader);
+
+    (void)events;
+    if (result == -EAGAIN) {
+        return;
+    }
+    if (result == 0) {
+        expectation.uid = cell->uid;
+        expectation.gid = cells.config.identity->system ? cell->uid : cells.config.identity->gid;
+        result = gate_check(cell->leader, &expectation, fault, sizeof(fault));
+        if (result < 0) {
+            log_error("cell of uid %u: a command was not confined as it must be, and not run: %s",
+                      cell->uid, fault);
+        }
+        if (gate_answer(watch->fd, result == 0) == 0) {
+            return;
+        }
+    }
+    break_off(cell);
+}
+
 /* ---- reports ---- */
 
 static void on_report(struct cell *cell, const struct cell_report *report)
@@ -208,10 +336,13 @@ static void on_report(struct cell *cell, const struct cell_report *report)
     switch (report->op) {
     case CELL_READY:
         cell->ready = true;
+        cells.proven = true;
+        return;
+    case CELL_UNMAPPED:
+        map_ids(cell);
         return;
     case CELL_BROKEN:
-        log_error("cell of uid %u: %s: %s", cell->uid, spawn_stage_name(report->stage),
-                  strerror(report->error));
+        on_broken(cell, report->step, report->error);
         return;
     default:
         break;
@@ -221,7 +352,7 @@ static void on_report(struct cell *cell, const struct cell_report *report)
     }
     switch (report->op) {
     case CELL_STARTED:
-        functions->started(user, report->pid);
+        functions->started(user, cell->leader);
         break;
     case CELL_FAILED:
         forget_command(cell);
@@ -262,14 +393,17 @@ static void on_channel(struct watch *watch, uint32_t events)
 
 /* ---- making ---- */
 
-static void init_child(int channel, uid_t uid)
+static void init_child(int channel, int gate, uid_t uid)
 {
+    uid_t inner = cells.config.namespaces ? INNER_UID : uid;
     struct init_plan plan = {
         .channel = channel,
+        .gate = gate,
+        .namespaces = cells.config.namespaces,
         .uid_lock = cells.config.identity->lock_fd,
         .set_ids = cells.config.identity->system,
-        .uid = uid,
-        .gid = uid,
+        .uid = inner,
+        .gid = inner,
         .limits = cells.config.limits,
         .limit_count = cells.config.limit_count,
         .filter = cells.config.filter,
@@ -279,9 +413,43 @@ static void init_child(int channel, uid_t uid)
     init_main(&plan);
 }
 
+/* fork(2), into namespaces of its own where a cell has such: clone(2). */
+static pid_t make_init(void)
+{
+    struct clone_args args = {.exit_signal = SIGCHLD};
+
+    if (!cells.config.namespaces) {
+        return fork();
+    }
+    args.flags = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC |
+                 CLONE_NEWUTS | CLONE_NEWCGROUP;
+    return (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+}
+
+/* Connects a new cell's two sockets; the init's ends are left in ends. 0 or -errno. */
+static int connect_cell(struct cell *cell, int ends[2])
+{
+    int channel[2], gate[2];
+    int result;
+
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, channel) < 0) {
+        return -errno;
+    }
+    cell->watch = (struct watch){.fd = channel[0], .events = EPOLLIN, .fn = on_channel};
+    ends[0] = channel[1];
+    result = gate_make(gate);
+    if (result < 0) {
+        return result;
+    }
+    cell->gate = (struct watch){.fd = gate[0], .events = EPOLLIN, .fn = on_gate};
+    ends[1] = gate[1];
+    result = loop_watch(cells.config.loop, &cell->watch);
+    return result == 0 ? loop_watch(cells.config.loop, &cell->gate) : result;
+}
+
 static int cell_make(struct cell **made)
 {
-    int pair[2] = {-1, -1};
+    int ends[2] = {-1, -1};
     struct cell *cell;
     size_t slot;
     int result;
@@ -290,44 +458,36 @@ static int cell_make(struct cell **made)
     if (result < 0) {
         return result;
     }
-    result = -ENOMEM;
     cell = calloc(1, sizeof(*cell));
     if (cell == NULL) {
-        goto out;
+        cells.uid_used[slot] = 0;
+        return -ENOMEM;
     }
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
-        result = -errno;
-        goto out;
+    *cell = (struct cell){.uid = uid_of(slot), .uid_slot = slot, .watch.fd = -1, .gate.fd = -1};
+    result = connect_cell(cell, ends);
+    if (result == 0) {
+        cell->init_pid = make_init();
+        result = cell->init_pid < 0 ? -errno : 0;
     }
-    *cell = (struct cell){.uid = uid_of(slot), .uid_slot = slot};
-    cell->watch = (struct watch){.fd = pair[0], .events = EPOLLIN, .fn = on_channel};
-    result = loop_watch(cells.config.loop, &cell->watch);
+    if (result == 0 && cell->init_pid == 0) {
+        init_child(ends[0], ends[1], cell->uid);
+    }
+    for (int i = 0; i < 2; i++) {
+        if (ends[i] >= 0) {
+            close(ends[i]);
+        }
+    }
     if (result < 0) {
-        goto out;
+        channel_close(cell);
+        free(cell);
+        cells.uid_used[slot] = 0;
+        return result;
     }
-    cell->init_pid = fork();
-    if (cell->init_pid < 0) {
-        result = -errno;
-        loop_unwatch(cells.config.loop, &cell->watch);
-        goto out;
-    }
-    if (cell->init_pid == 0) {
-        init_child(pair[1], cell->uid);
-    }
-    close(pair[1]);
     cell->next = cells.all;
     cells.all = cell;
     cells.count++;
     *made = cell;
     return 0;
-out:
-    if (pair[0] >= 0) {
-        close(pair[0]);
-        close(pair[1]);
-    }
-    free(cell);
-    cells.uid_used[slot] = 0;
-    return result;
 }
 
 static size_t pool_count(void)
@@ -342,12 +502,19 @@ static size_t pool_count(void)
 
 void cells_refill(void)
 {
+    /* The first one is made in any case, to see that the host can. */
+    size_t wanted = cells.config.pool > 0 || cells.proven ? cells.config.pool : 1;
     struct cell *cell;
 
-    while (pool_count() < cells.config.pool && loop_now_us() >= cells.no_refill_before_us) {
+    while (pool_count() < wanted && loop_now_us() >= cells.no_refill_before_us) {
         int result = cell_make(&cell);
 
         if (result < 0) {
+            if (!cells.proven && cells.config.namespaces) {
+                struct cell none = {0};
+
+                on_broken(&none, "making namespaces", -result);
+            }
             /* The next session tries again, and is told. */
             log_debug("cell pool: %s", strerror(-result));
             return;

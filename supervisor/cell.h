@@ -37,9 +37,13 @@ struct cells_config {
     const struct rlimit_entry *limits;
     size_t limit_count;
     const struct sock_fprog *filter;
+    bool namespaces;  /* each cell has namespaces of its own, or the host is not fit for us */
     size_t pool;      /* ready cells to keep */
     size_t cells_max; /* pool and sessions together */
 };
+
+/* How many uids of --uid-range a cell takes. */
+size_t cells_uids_each(bool namespaces);
 
 /* Keeps the config's pointers. Returns 0 or -errno; makes nothing yet. */
 int cells_init(const struct cells_config *config);

@@ -17,7 +17,8 @@ enum cell_op {
     CELL_SWEEP,     /* kill and reap all of it */
 
     CELL_READY = 16, /* the init is confined and waits */
-    CELL_BROKEN,     /* it could not confine itself: stage, error */
+    CELL_UNMAPPED,   /* it waits for the uid maps of its user namespace, at the gate */
+    CELL_BROKEN,     /* it could not confine itself: step, error */
     CELL_STARTED,    /* pid */
     CELL_FAILED,     /* stage, error; nothing runs */
     CELL_EXITED,     /* the leader ended; it is not reaped before CELL_SWEEP */
@@ -39,10 +40,11 @@ struct cell_report {
     uint32_t cookie;
     uint32_t stage; /* enum spawn_stage */
     int32_t error;  /* errno */
-    int32_t pid;
+    int32_t pid;    /* as the init sees it */
     int32_t code;   /* si_code: CLD_EXITED, CLD_KILLED, CLD_DUMPED */
     int32_t status; /* exit code or signal */
     uint64_t user_us, system_us, peak_bytes;
+    char step[32]; /* CELL_BROKEN: what failed */
 };
 
 #endif

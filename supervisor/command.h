@@ -22,8 +22,9 @@ struct command_config {
     struct loop *loop;
     uint64_t max_line;
     uint64_t timeout_ms, max_timeout_ms, grace_ms;
-    const char *shell;     /* "/bin/sh": runs what came as one string */
-    const char *directory; /* where a command starts that asks for no other place */
+    const char *shell;              /* "/bin/sh": runs what came as one string */
+    const char *const *environment; /* policy/environment.h */
+    const char *directory;          /* where a command starts that asks for no other place */
     bool cpu_limited;
     struct span protections; /* LIST: what every verdict names */
 };

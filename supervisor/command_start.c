@@ -71,7 +71,7 @@ static int request_fill(struct request *request, const struct msg_EXECUTE *msg)
     }
     memcpy(at, msg->argv.data, msg->argv.len);
     request->argv_len = (size_t)(at - request->argv) + msg->argv.len;
-    env_len = environment_merge(environment_default, msg->env, request->env, ENV_MAX);
+    env_len = environment_merge(command_config.environment, msg->env, request->env, ENV_MAX);
     if (env_len < 0) {
         return (int)env_len;
     }

@@ -3,8 +3,11 @@
  * the commands, which are its children. In: requests and three descriptors
  * each. Out: reports.
  *
- * Identity (system mode): the real and saved uid stay the supervisor's, the
- * effective uid is the session's. So we may signal the session's processes and
+ * Identity in a cell with namespaces: pid 1 and, in system mode, root of the
+ * user namespace only; it keeps CAP_KILL, CAP_SETUID and CAP_SETGID there.
+ *
+ * Identity without (level basic, system mode): the real and saved uid stay the
+ * supervisor's, the effective uid is the session's. So we may signal the session's processes and
  * give a child their uid, without a capability, while they may not signal us
  * (kill(2): a sender's uids against the target's real and saved uid).
  */
@@ -14,10 +17,13 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
+#include <net/if.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
@@ -29,11 +35,17 @@
 #include "supervisor/cell_proto.h"
 #include "supervisor/spawn.h"
 #include "supervisor/sweep.h"
+#include "supervisor/view.h"
 
 /* Where our descriptors lie, so that everything above can be closed at once. */
 #define FD_CHANNEL 3
 #define FD_LOCK 4
-#define FD_SIGNALS 5
+#define FD_GATE 5
+#define FD_SIGNALS 6
+
+/* In a cell with namespaces: the init's own place, all it needs for others' sake. */
+#define CELL_ROOT 0
+#define KEPT_CAPABILITIES (1U << CAP_KILL | 1U << CAP_SETUID | 1U << CAP_SETGID)
 
 struct usage {
     uint64_t user_us, system_us, peak_bytes;
@@ -56,71 +68,71 @@ static void report_send(const struct cell_report *report)
 
 /* ---- confinement ---- */
 
-static int drop_capabilities(void)
+static int set_capabilities(uint32_t kept)
 {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
-    struct __user_cap_data_struct none[2] = {{0}};
+    struct __user_cap_data_struct sets[2] = {{.effective = kept, .permitted = kept}, {0}};
 
     if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0) {
         return -1;
     }
-    return (int)syscall(SYS_capset, &header, none);
+    return (int)syscall(SYS_capset, &header, sets);
 }
 
-static int take_identity(const struct init_plan *plan, enum spawn_stage *stage)
+static int empty_bounding_set(void)
 {
-    if (plan->set_ids) {
-        gid_t own_gid = getgid();
-        uid_t own_uid = getuid();
-
-        *stage = STAGE_GROUPS;
-        if (setgroups(0, NULL) < 0) {
-            return -1;
-        }
-        *stage = STAGE_GID;
-        if (setresgid(own_gid, plan->gid, own_gid) < 0) {
-            return -1;
-        }
-        *stage = STAGE_UID;
-        if (setresuid(own_uid, plan->uid, own_uid) < 0) {
+    for (int cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++) {
+        if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0) {
             return -1;
         }
     }
-    *stage = STAGE_CAPABILITIES;
-    return drop_capabilities();
+    return 0;
 }
 
 static int default_signals(void)
 {
-    struct sigaction action = {.sa_handler = SIG_DFL};
+    /* The kernel's struct: handler, flags, restorer and mask, all zero. The C library would
+     * refuse its own two signals, and one that an ancestor ignores would stay ignored. */
+    static const unsigned long action[4];
     sigset_t all;
 
     for (int number = 1; number < NSIG; number++) {
-        /* Refused for SIGKILL, SIGSTOP and the C library's own two: they need none. */
-        (void)sigaction(number, &action, NULL);
+        /* Refused for SIGKILL and SIGSTOP: they need none. */
+        (void)syscall(SYS_rt_sigaction, number, action, NULL, sizeof(uint64_t));
     }
     sigfillset(&all);
     return sigprocmask(SIG_SETMASK, &all, NULL);
 }
 
-/* Two ends into their places and all else closed; needs no descriptor more than there are. */
+/* Moves ours to their places and closes all else; needs no descriptor more than there are. */
 static int take_descriptors(const struct init_plan *plan)
 {
-    int channel = plan->channel;
-    int lock = plan->uid_lock >= 0 ? plan->uid_lock : STDIN_FILENO;
+    int from[] = {plan->channel, plan->uid_lock >= 0 ? plan->uid_lock : STDIN_FILENO, plan->gate};
+    const int places = sizeof(from) / sizeof(from[0]);
     sigset_t child;
 
-    if (lock == FD_CHANNEL) {
-        int aside = channel == FD_SIGNALS ? FD_SIGNALS + 1 : FD_SIGNALS;
+    for (int i = 0; i < places; i++) {
+        int place = FD_CHANNEL + i;
 
-        if (dup3(lock, aside, O_CLOEXEC) < 0) {
+        for (int later = i + 1; later < places; later++) {
+            if (from[later] == place) {
+                /* One that is still to be moved lies here: it changes places with this one. */
+                int aside = FD_SIGNALS + later;
+
+                while (aside == from[0] || aside == from[1] || aside == from[2]) {
+                    aside++;
+                }
+                if (dup3(from[later], aside, O_CLOEXEC) < 0) {
+                    return -1;
+                }
+                from[later] = aside;
+            }
+        }
+        if (from[i] != place && dup3(from[i], place, O_CLOEXEC) < 0) {
             return -1;
         }
-        lock = aside;
     }
-    if ((channel != FD_CHANNEL && dup3(channel, FD_CHANNEL, O_CLOEXEC) < 0) ||
-        (lock != FD_LOCK && dup3(lock, FD_LOCK, O_CLOEXEC) < 0) ||
-        syscall(SYS_close_range, FD_SIGNALS, ~0U, 0) < 0) {
+    if (syscall(SYS_close_range, FD_SIGNALS, ~0U, 0) < 0) {
         return -1;
     }
     sigemptyset(&child);
@@ -129,27 +141,100 @@ static int take_descriptors(const struct init_plan *plan)
     return signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK) == FD_SIGNALS ? 0 : -1;
 }
 
-static int confine(const struct init_plan *plan, enum spawn_stage *stage)
+/*
+ * The supervisor writes our maps: /proc/PID/uid_map is its to write while we
+ * can be looked into. Its word comes through the gate, as a request for a
+ * first command may wait in the channel already.
+ */
+static int get_mapped(void)
 {
-    *stage = STAGE_SIGNALS;
-    if (default_signals() < 0) {
+    struct cell_report report = {.op = CELL_UNMAPPED};
+    char word = '?';
+
+    if (prctl(PR_SET_DUMPABLE, 1) < 0) {
         return -1;
     }
-    *stage = STAGE_CLOSE;
-    if (take_descriptors(plan) < 0) {
+    report_send(&report);
+    if (read(FD_GATE, &word, 1) != 1 || word != 'y') {
+        errno = EPERM;
         return -1;
     }
-    *stage = STAGE_CELL;
-    if (prctl(PR_SET_NAME, "bulkhead-init") < 0 || prctl(PR_SET_CHILD_SUBREAPER, 1) < 0) {
+    return prctl(PR_SET_DUMPABLE, 0);
+}
+
+/* Nothing but loopback, and that up: netdevice(7). */
+static int raise_loopback(void)
+{
+    struct ifreq request = {.ifr_name = "lo", .ifr_flags = IFF_UP};
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    int result;
+
+    if (fd < 0) {
         return -1;
     }
-    if (take_identity(plan, stage) < 0) {
+    result = ioctl(fd, SIOCSIFFLAGS, &request);
+    close(fd);
+    return result;
+}
+
+#define STEP(name, expression)  \
+    do {                        \
+        *step = (name);         \
+        if ((expression) < 0) { \
+            return -1;          \
+        }                       \
+    } while (0)
+
+/* Pid 1 of its own namespaces: makes them a place to live in. */
+static int enter_cell(const struct init_plan *plan, const char **step)
+{
+    const struct view_plan view = {.uid = plan->uid, .gid = plan->gid};
+    int result;
+
+    STEP("uid map", get_mapped());
+    if (plan->set_ids) {
+        STEP("setresgid", setresgid(CELL_ROOT, CELL_ROOT, CELL_ROOT));
+        STEP("setresuid", setresuid(CELL_ROOT, CELL_ROOT, CELL_ROOT));
+    }
+    STEP("hostname", sethostname("cell", 4));
+    STEP("loopback", raise_loopback());
+    result = view_enter(&view, step);
+    if (result < 0) {
+        errno = -result;
         return -1;
     }
-    *stage = STAGE_NO_NEW_PRIVS;
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_DUMPABLE, 0) < 0) {
+    STEP("bounding set", empty_bounding_set());
+    STEP("capabilities", set_capabilities(plan->set_ids ? KEPT_CAPABILITIES : 0));
+    /* When the supervisor ends, so do we, and the kernel takes the whole cell with us. */
+    STEP("death signal", prctl(PR_SET_PDEATHSIG, SIGKILL));
+    return 0;
+}
+
+/* No namespaces: the effective uid is the session's, the real one stays the supervisor's. */
+static int take_identity(const struct init_plan *plan, const char **step)
+{
+    STEP("subreaper", prctl(PR_SET_CHILD_SUBREAPER, 1));
+    if (plan->set_ids) {
+        gid_t own_gid = getgid();
+        uid_t own_uid = getuid();
+
+        STEP("setgroups", setgroups(0, NULL));
+        STEP("setresgid", setresgid(own_gid, plan->gid, own_gid));
+        STEP("setresuid", setresuid(own_uid, plan->uid, own_uid));
+    }
+    STEP("capabilities", set_capabilities(0));
+    return 0;
+}
+
+static int confine(const struct init_plan *plan, const char **step)
+{
+    STEP("signals", default_signals());
+    STEP("name", prctl(PR_SET_NAME, "bulkhead-init"));
+    if ((plan->namespaces ? enter_cell(plan, step) : take_identity(plan, step)) < 0) {
         return -1;
     }
+    STEP("no_new_privs", prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+    STEP("dumpable", prctl(PR_SET_DUMPABLE, 0));
     return 0;
 }
 
@@ -182,6 +267,7 @@ static void start(struct init *init, const struct cell_request *request, char *b
         .envp = envp,
         .cwd = blocks + request->argv_len + request->env_len,
         .fds = {fds[0], fds[1], fds[2]},
+        .gate = FD_GATE,
         .set_ids = init->plan->set_ids,
         .uid = init->plan->uid,
         .gid = init->plan->gid,
@@ -260,7 +346,7 @@ static void reap_all(struct init *init, siginfo_t *leader)
 
     for (;;) {
         info.si_pid = 0;
-        if (!init->plan->set_ids) {
+        if (!init->plan->set_ids && !init->plan->namespaces) {
             /* Orphans of the killed come to us one generation at a time. */
             (void)sweep_children(NULL);
         }
@@ -281,7 +367,15 @@ static void reap_all(struct init *init, siginfo_t *leader)
 
 static void sweep(struct init *init, siginfo_t *leader)
 {
-    int killed = init->plan->set_ids ? sweep_uid(init->plan->uid, init->plan->gid) : 0;
+    int killed;
+
+    if (init->plan->namespaces) {
+        /* All but ourselves, at one stroke; and no one can come in from outside. */
+        (void)kill(-1, SIGKILL);
+        reap_all(init, leader);
+        return;
+    }
+    killed = init->plan->set_ids ? sweep_uid(init->plan->uid, init->plan->gid) : 0;
 
     if (killed < 0) {
         /* No process to do it by uid (memory, limits): down the tree then, again and again. */
@@ -413,14 +507,15 @@ void init_main(const struct init_plan *plan)
 {
     struct init init = {.plan = plan};
     struct cell_report report = {.op = CELL_READY};
-    enum spawn_stage stage = STAGE_NONE;
+    const char *step = "descriptors";
     struct pollfd polls[2] = {{.fd = FD_CHANNEL, .events = POLLIN},
                               {.fd = FD_SIGNALS, .events = POLLIN}};
     siginfo_t leader = {0};
     bool open = true;
 
-    if (confine(plan, &stage) < 0) {
-        report = (struct cell_report){.op = CELL_BROKEN, .stage = stage, .error = errno};
+    if (take_descriptors(plan) < 0 || confine(plan, &step) < 0) {
+        report = (struct cell_report){.op = CELL_BROKEN, .error = errno};
+        (void)snprintf(report.step, sizeof(report.step), "%s", step);
         report_send(&report);
         _exit(1);
     }

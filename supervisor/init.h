@@ -13,10 +13,12 @@ struct sock_fprog;
 struct rlimit_entry;
 
 struct init_plan {
-    int channel;  /* SEQPACKET, speaks supervisor/cell_proto.h */
-    int uid_lock; /* kept open, so that the uid stays ours until we end; or -1 */
-    bool set_ids; /* system mode: commands run as uid and gid, we keep our real uid */
-    uid_t uid;
+    int channel;     /* SEQPACKET, speaks supervisor/cell_proto.h */
+    int gate;        /* where a command waits for the supervisor's last look */
+    int uid_lock;    /* kept open, so that the uid stays ours until we end; or -1 */
+    bool namespaces; /* we are pid 1 of namespaces of our own */
+    bool set_ids;    /* system mode: commands run as uid and gid, we do not */
+    uid_t uid;       /* as we see it: within our user namespace, if we have one */
     gid_t gid;
     const struct rlimit_entry *limits;
     size_t limit_count;

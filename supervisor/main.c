@@ -22,6 +22,7 @@
 
 #include "common/log.h"
 #include "common/verdict.h"
+#include "policy/environment.h"
 #include "policy/filter.h"
 #include "policy/rlimits.h"
 #include "supervisor/auth.h"
@@ -40,6 +41,7 @@
 #include "supervisor/settings.h"
 #include "supervisor/sweep.h"
 #include "supervisor/title.h"
+#include "supervisor/view.h"
 
 #define SHELL "/bin/sh"
 #define DIRECTORY "/tmp"
@@ -74,9 +76,15 @@ static struct {
     /* LISTs for HELLO: strings with their NULs */
     char kinds[LISTEN_MAX * 5], origins[4096], hosts[4096];
     size_t kinds_len, origins_len, hosts_len;
+    char protections[256];
 } self = {.frontend_fd = -1};
 
 /* ---- start ---- */
+
+static bool with_namespaces(void)
+{
+    return self.settings.level == LEVEL_FULL;
+}
 
 static size_t cells_max(void)
 {
@@ -425,15 +433,39 @@ static void take_signals(void)
 
 /* ---- the rooms behind the message table ---- */
 
-/* What every command has in this version, as its verdict names it. */
-static struct span protections(void)
+/* What every command has, as its verdict names it. Returns the LIST's length. */
+static size_t list_protections(char *list, size_t size)
 {
-    static const char with_uid[] =
-        "process_group\0rlimits\0uid\0capabilities\0no_new_privs\0seccomp";
-    static const char without[] = "process_group\0rlimits\0capabilities\0no_new_privs\0seccomp";
+    const struct {
+        const char *name;
+        bool on;
+    } all[] = {
+        {"process_group", true},
+        {"rlimits", true},
+        {"uid", self.identity.system},
+        {"capabilities", true},
+        {"no_new_privs", true},
+        {"seccomp", true},
+        {"read_back", true},
+        {"user_namespace", with_namespaces()},
+        {"mount_namespace", with_namespaces()},
+        {"pid_namespace", with_namespaces()},
+        {"network_namespace", with_namespaces()},
+        {"ipc_namespace", with_namespaces()},
+        {"uts_namespace", with_namespaces()},
+        {"cgroup_namespace", with_namespaces()},
+    };
+    size_t len = 0;
 
-    return self.identity.system ? (struct span){with_uid, sizeof(with_uid)}
-                                : (struct span){without, sizeof(without)};
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+        size_t name = strlen(all[i].name) + 1;
+
+        if (all[i].on && name <= size - len) {
+            memcpy(list + len, all[i].name, name);
+            len += name;
+        }
+    }
+    return len;
 }
 
 static bool cpu_is_limited(void)
@@ -448,12 +480,12 @@ static bool cpu_is_limited(void)
 
 static void prepare_policy(void)
 {
-    int result = filter_build_default(&self.filter);
+    int result = filter_build_default(&self.filter, with_namespaces());
 
     if (result < 0) {
         die_system("the system call filter: %s", strerror(-result));
     }
-    result = rlimits_default(self.limits, self.identity.system);
+    result = rlimits_default(self.limits, self.identity.system || with_namespaces());
     if (result < 0) {
         die_system("resource limits: %s", strerror(-result));
     }
@@ -468,6 +500,7 @@ static void prepare_rooms(void)
         .limits = self.limits,
         .limit_count = self.limit_count,
         .filter = &self.filter.program,
+        .namespaces = with_namespaces(),
         .pool = self.settings.pool,
         .cells_max = cells_max(),
     };
@@ -478,9 +511,10 @@ static void prepare_rooms(void)
         .max_timeout_ms = self.settings.max_timeout_ms,
         .grace_ms = self.settings.grace_ms,
         .shell = SHELL,
-        .directory = DIRECTORY,
+        .directory = with_namespaces() ? VIEW_WORKSPACE : DIRECTORY,
+        .environment = with_namespaces() ? environment_cell : environment_default,
         .cpu_limited = cpu_is_limited(),
-        .protections = protections(),
+        .protections = {self.protections, sizeof(self.protections)},
     };
     struct dispatch_config requests = {
         .listener_is_unix = self.listeners.is_unix,
@@ -491,6 +525,7 @@ static void prepare_rooms(void)
         .started_us = loop_now_us(),
     };
 
+    commands.protections.len = list_protections(self.protections, sizeof(self.protections));
     if (cells_init(&cells) < 0 || commands_init(&commands) < 0 ||
         sessions_init(self.settings.max_sessions, on_sessions_emptied) < 0) {
         die_system("no memory for %llu sessions", (unsigned long long)self.settings.max_sessions);
@@ -528,8 +563,9 @@ int main(int argc, char **argv)
     title_init(argc, argv);
     log_init("bulkheadd", NULL);
     read_settings(argc, argv);
-    if (identity_plan(&self.identity, self.settings.user, self.settings.uid_range, cells_max(),
-                      self.error, sizeof(self.error)) < 0) {
+    if (identity_plan(&self.identity, self.settings.user, self.settings.uid_range,
+                      cells_max() * cells_uids_each(with_namespaces()), self.error,
+                      sizeof(self.error)) < 0) {
         die_usage("%s", self.error);
     }
     if (!self.settings.check) {

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <linux/close_range.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sched.h>
@@ -97,6 +98,21 @@ IN_CHILD static int unblock_signals(void)
     return (int)syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, sizeof(none));
 }
 
+/* Waits until the supervisor has seen, from outside, that all of the above is so. */
+IN_CHILD static int pass_gate(int gate)
+{
+    char word = '?';
+
+    if (syscall(SYS_write, gate, &word, 1) != 1 || syscall(SYS_read, gate, &word, 1) != 1) {
+        return -1;
+    }
+    if (word != 'y') {
+        errno = EPERM;
+        return -1;
+    }
+    return 0;
+}
+
 /* Tries one directory of PATH. Returns only when the program is not there to be run. */
 IN_CHILD static void exec_in(const struct spawn_plan *plan, const char *dir, size_t dir_len)
 {
@@ -164,7 +180,8 @@ IN_CHILD static int child_main(void *argument)
 
     STEP(SETSID, syscall(SYS_setsid));
     STEP(STDIO, take_stdio(plan->fds));
-    STEP(CLOSE, syscall(SYS_close_range, 3, ~0U, 0));
+    /* At exec: until then the gate is needed. */
+    STEP(CLOSE, syscall(SYS_close_range, 3, ~0U, CLOSE_RANGE_CLOEXEC));
     STEP(RLIMITS, set_limits(plan));
     if (plan->set_ids) {
         STEP(UID, set_ids(plan, &child->stage));
@@ -176,6 +193,7 @@ IN_CHILD static int child_main(void *argument)
     STEP(DIRECTORY, syscall(SYS_chdir, plan->cwd));
     STEP(SIGNALS, unblock_signals());
     STEP(SECCOMP, syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, plan->filter));
+    STEP(GATE, pass_gate(plan->gate));
     child->stage = STAGE_EXEC;
     exec_program(plan, child->path);
     child->error = errno;

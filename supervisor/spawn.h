@@ -29,6 +29,7 @@
     X(DIRECTORY, "chdir")           \
     X(SIGNALS, "signal_mask")       \
     X(SECCOMP, "seccomp")           \
+    X(GATE, "read_back")            \
     X(EXEC, "exec")                 \
     X(CELL, "cell")
 
@@ -50,6 +51,7 @@ struct spawn_plan {
     char *const *envp;
     const char *cwd;
     int fds[3];
+    int gate;     /* says a byte there, and runs only when "y" comes back */
     bool set_ids; /* take uid and gid, which must be ours in one of the three places */
     uid_t uid;
     gid_t gid;

@@ -38,7 +38,7 @@ static struct filter built;
 static int build(void **state)
 {
     (void)state;
-    return filter_build_default(&built);
+    return filter_build_default(&built, false);
 }
 
 static int finish(void **state)
