@@ -209,8 +209,8 @@ static void give_to_sink(enum log_level level, uint32_t sid, const char *text, s
 }
 
 /* A sink gets what passed the threshold; whoever prints it does not ask again. */
-static void emit(enum log_level level, const char *label, uint32_t sid, const char *format,
-                 va_list args)
+__attribute__((format(printf, 4, 0))) static void
+emit(enum log_level level, const char *label, uint32_t sid, const char *format, va_list args)
 {
     char text[LINE_MAX_BYTES];
     int wanted = vsnprintf(text, sizeof text, format, args);

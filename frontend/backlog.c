@@ -131,8 +131,8 @@ static int backlog_sort(struct backlog *b)
 
 int backlog_put(struct backlog *b, const struct chunk *chunk)
 {
-    struct entry next = {chunk->stream, chunk->offset, chunk->bytes, chunk->dropped,
-                         chunk->data.len, chunk->cost};
+    struct entry next = {chunk->stream,  chunk->offset,   chunk->bytes,
+                         chunk->dropped, chunk->data.len, chunk->cost};
 
     if (next.len > b->size - (b->end - b->start)) {
         return -1;
@@ -161,12 +161,8 @@ bool backlog_peek(struct backlog *b, struct chunk *chunk)
         return false;
     }
     b->lent = true;
-    *chunk = (struct chunk){first->stream,
-                            first->offset,
-                            first->bytes,
-                            first->dropped,
-                            first->cost,
-                            {b->block + b->start, first->len}};
+    *chunk = (struct chunk){first->stream,  first->offset, first->bytes,
+                            first->dropped, first->cost,   {b->block + b->start, first->len}};
     return true;
 }
 

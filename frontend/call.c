@@ -432,7 +432,7 @@ static bool stdin_allowed(struct params *p, uint32_t exec, size_t len)
         return false;
     }
     if (c->exec == 0 || c->has_completed || (exec != 0 && exec != c->exec)) {
-        refuse(p, NO_PROCESS, "no_such_process", "No process is running");
+        refuse(p, NO_PROCESS, "no_process", "No process is running");
     } else if (!c->stdin_open || c->stdin_closed) {
         refuse(p, STDIN_CLOSED, "stdin_closed", "The command's stdin is closed");
     } else if (len > c->stdin_credit) {

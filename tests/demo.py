@@ -6,7 +6,9 @@ what comes as it comes, and fails when something is not as it must be.
 """
 
 import asyncio
+import contextlib
 import json
+import os
 import pathlib
 import shlex
 import signal
@@ -56,7 +58,10 @@ COUNTER = "i=0; while [ $i -lt 12 ]; do i=$((i+1)); echo tick $i; sleep 0.1; don
 
 
 def say(text=""):
-    print(text, flush=True)
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os._exit(128 + signal.SIGPIPE)
 
 
 def title(text):
@@ -128,15 +133,15 @@ def bulkhead(*words, stdin=None, options=()):
     for thread in threads:
         thread.start()
     if stdin:
-        process.stdin.write(stdin)
-        process.stdin.close()
+        with contextlib.suppress(BrokenPipeError), process.stdin:
+            process.stdin.write(stdin)
     for thread in threads:
         thread.join()
     code = process.wait()
-    text = verdict_file.read_text()
-    verdict = json.loads(text) if text else None
-    if verdict:
-        show_verdict(verdict)
+    must(verdict_file.exists(), f"no verdict; bulkhead exits with {code}")
+    verdict = json.loads(verdict_file.read_text())
+    verdict_file.unlink()
+    show_verdict(verdict)
     say(f"  bulkhead exits with {code}")
     return code, lines, verdict
 
@@ -338,5 +343,4 @@ def main():
 if __name__ == "__main__":
     sys.stdout.reconfigure(errors="replace")
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # tests/demo tidies up
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     main()

@@ -9,13 +9,12 @@ import asyncio
 import concurrent.futures
 import os
 import socket
-import time
 
 import pytest
 
 from channel import ASKS, BY_CODE, TABLE, FakeFrontend, encode, pack, pack_map, pairs_of
 from clients import Client, echo_works
-from harness import pids_with, wait_until
+from harness import POOL, pids_with, wait_until
 
 SID = 3
 
@@ -249,13 +248,12 @@ def rest(fake):
 
 def steady(fake):
     """What it holds when all that was given up is really gone."""
-    last, same = None, 0
-    while same < 3:
-        time.sleep(0.03)
+
+    def quiet():
         now = rest(fake)
-        same = same + 1 if now == last else 0
-        last = now
-    return last
+        return now if now["cells"] == POOL and now["sessions"] == 0 else None
+
+    return wait_until(quiet, 10, "only the ready cell to be left")
 
 
 def check_works(fake):

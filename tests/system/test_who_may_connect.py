@@ -112,7 +112,7 @@ async def test_status_needs_the_token_and_tells_what_is_held(server):
         assert status["pid"] == server.pid
         assert status["sessions"] == 1 and status["max_sessions"] == 100
         assert status["commands"] == 1 and status["cells"] >= 1
-        assert status["descriptors"] == len(os.listdir(f"/proc/{server.pid}/fd")) or not AM_ROOT
+        assert not AM_ROOT or status["descriptors"] == len(os.listdir(f"/proc/{server.pid}/fd"))
         assert status["uptime_seconds"] > 0
         assert os.path.exists(f"/proc/{status['frontend_pid']}")
         (entry,) = status["session_list"]
