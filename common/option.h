@@ -17,7 +17,8 @@ enum option_type {
     OPTION_FLAG,     /* bool; in a file: yes, no, true, false, on, off, 1, 0 */
     OPTION_UINT,     /* uint64_t: digits only, min..max */
     OPTION_SIZE,     /* uint64_t bytes: "8192", "8K", "1M", "2G" (powers of 1024), min..max */
-    OPTION_DURATION, /* uint64_t milliseconds: "300", "2s", "500ms", "5m", "1h"; no unit is seconds */
+    OPTION_DURATION, /* uint64_t milliseconds: "300", "2s", "500ms", "5m", "1h"; no unit is seconds
+                      */
     OPTION_TEXT,     /* const char *, not empty */
     OPTION_ENUM,     /* int: the index of the word in words */
     OPTION_SET,      /* unsigned: bit i for word i; words separated by commas */
@@ -35,13 +36,13 @@ struct option_spec {
     const char *name; /* long name, and the key in the file */
     char letter;      /* short name, or 0 */
     enum option_type type;
-    bool cli_only;           /* not a key of the file */
-    size_t offset;           /* of the value in the options struct */
-    const char *argument;    /* "ADDR"; NULL for flags */
+    bool cli_only;            /* not a key of the file */
+    size_t offset;            /* of the value in the options struct */
+    const char *argument;     /* "ADDR"; NULL for flags */
     const char *const *words; /* ENUM, SET: ended by NULL */
-    uint64_t min, max;       /* numbers; for DURATION in milliseconds */
-    const char *fallback;    /* default, in the form it is typed; NULL: leave zero */
-    const char *help;        /* one line, no full stop */
+    uint64_t min, max;        /* numbers; for DURATION in milliseconds */
+    const char *fallback;     /* default, in the form it is typed; NULL: leave zero */
+    const char *help;         /* one line, no full stop */
 };
 
 struct option_table {

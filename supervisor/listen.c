@@ -39,10 +39,11 @@ static bool is_loopback(const struct sockaddr_storage *address)
 /* Fills in what is known of a socket by asking it. */
 static int describe(struct listeners *listeners, size_t i)
 {
-    struct sockaddr_storage address = {0};
+    struct sockaddr_storage address;
     socklen_t len = sizeof(address);
     char host[INET6_ADDRSTRLEN], port[8], name[64];
 
+    memset(&address, 0, sizeof(address)); /* the kernel fills in as much as there is */
     if (getsockname(listeners->fds[i], (struct sockaddr *)&address, &len) < 0) {
         return -errno;
     }

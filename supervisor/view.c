@@ -191,7 +191,7 @@ static int make_workspace(const struct view_plan *plan)
 
     (void)snprintf(options, sizeof(options), "size=256m,nr_inodes=65536,mode=0700,uid=%u,gid=%u",
                    plan->uid, plan->gid);
-    return make_tmpfs(VIEW_WORKSPACE + 1, options, 0);
+    return make_tmpfs(&VIEW_WORKSPACE[1], options, 0);
 }
 
 static int make_texts(void)

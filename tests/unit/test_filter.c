@@ -41,6 +41,20 @@ static int build(void **state)
     return filter_build_default(&built, false);
 }
 
+static int build_for_cell(void **state)
+{
+    (void)state;
+    filter_finish(&built);
+    return filter_build_default(&built, true);
+}
+
+static int build_again(void **state)
+{
+    (void)state;
+    filter_finish(&built);
+    return filter_build_default(&built, false);
+}
+
 static int finish(void **state)
 {
     (void)state;
@@ -125,6 +139,8 @@ static void test_filter_every_number_is_as_the_table_says(void **state)
     } table[] = {
 #define SYSCALL(name, decision) {#name, decision},
 #define REFUSE_IF(name, error, arg, compare, a, b)
+#define REFUSE_ON_HOST_IF(name, error, arg, compare, a, b)
+#define REFUSE_IN_CELL_IF(name, error, arg, compare, a, b)
 #define ALLOW_IF(name, arg, value)
 #include "policy/syscalls.def"
     };
@@ -260,6 +276,22 @@ static void test_filter_known_calls(void **state)
     }
 }
 
+/* With a network namespace of its own: Unix and internet sockets, no other family. */
+static void test_filter_in_a_cell_loopback_can_be_used(void **state)
+{
+    int number = seccomp_syscall_resolve_name("socket");
+    (void)state;
+    for (uint64_t family = 0; family < 64; family++) {
+        bool good = family == AF_UNIX || family == AF_INET || family == AF_INET6;
+        uint64_t args[6] = {family, SOCK_STREAM};
+        uint64_t high[6] = {family | UINT64_C(1) << 32, SOCK_STREAM};
+
+        assert_int_equal(answer_to(NATIVE_ARCH, (uint32_t)number, args),
+                         good ? ALLOWED : FAILS(EAFNOSUPPORT));
+        assert_int_equal(answer_to(NATIVE_ARCH, (uint32_t)number, high), FAILS(EAFNOSUPPORT));
+    }
+}
+
 /* A call that nobody decided on was forgotten: up to the newest known here, Linux 6.17. */
 static void test_filter_table_leaves_no_call_out(void **state)
 {
@@ -392,6 +424,8 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_filter_is_what_the_kernel_takes),
     cmocka_unit_test(test_filter_every_number_is_as_the_table_says),
     cmocka_unit_test(test_filter_known_calls),
+    cmocka_unit_test_setup_teardown(test_filter_in_a_cell_loopback_can_be_used, build_for_cell,
+                                    build_again),
     cmocka_unit_test(test_filter_table_leaves_no_call_out),
     cmocka_unit_test(test_filter_foreign_calls_are_killed),
     cmocka_unit_test(test_filter_x32_calls_are_killed),
