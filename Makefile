@@ -14,7 +14,7 @@ MANDIR     := $(PREFIX)/share/man
 
 COMMON_SRC := \
 	common/channel.c common/log.c common/option.c common/option_file.c common/option_value.c \
-	common/proto.c common/sha256.c common/units.c
+	common/proto.c common/sha256.c common/shape.c common/units.c
 
 POLICY_SRC := \
 	policy/environment.c policy/filter.c policy/rlimits.c
@@ -24,7 +24,7 @@ SUPERVISOR_SRC := \
 	supervisor/command_machine.c supervisor/command_start.c supervisor/cut.c \
 	supervisor/dispatch.c supervisor/gate.c supervisor/identity.c supervisor/init.c supervisor/input.c \
 	supervisor/link.c supervisor/listen.c supervisor/loop.c supervisor/main.c \
-	supervisor/notify.c supervisor/output.c supervisor/program.c supervisor/ring.c \
+	supervisor/notify.c supervisor/output.c supervisor/program.c supervisor/protections.c supervisor/ring.c \
 	supervisor/runtime.c supervisor/session.c supervisor/settings.c supervisor/spawn.c \
 	supervisor/sweep.c supervisor/title.c supervisor/verdict.c supervisor/view.c
 
@@ -46,7 +46,7 @@ UNIT_SRC := \
 	tests/unit/test_channel.c tests/unit/test_cut.c tests/unit/test_environment.c \
 	tests/unit/test_filter.c tests/unit/test_log.c tests/unit/test_loop.c \
 	tests/unit/test_option.c tests/unit/test_proto.c tests/unit/test_proto_faults.c \
-	tests/unit/test_ring.c tests/unit/test_rlimits.c tests/unit/test_units.c
+	tests/unit/test_ring.c tests/unit/test_rlimits.c tests/unit/test_shape.c tests/unit/test_units.c
 
 MAN := man/bulkhead.1 man/bulkheadd.8 man/bulkhead-frontend.8 man/bulkhead.conf.5 \
 	man/bulkhead-protocol.7

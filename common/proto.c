@@ -13,6 +13,8 @@
 
 #include <msgpack.h>
 
+#include "common/shape.h"
+
 enum field_type { T_U32, T_U64, T_I32, T_BOOL, T_STR, T_BIN, T_SECRET, T_LIST, T_TAIL };
 
 static const char *const type_names[] = {"U32", "U64",    "I32",  "BOOL", "STR",
@@ -358,6 +360,9 @@ int proto_decode(enum proto_direction from, const char *data, size_t len, enum p
     *code = (enum proto_code)0;
     if (len == 0 || len > PROTO_MAX) {
         return PROTO_SIZE;
+    }
+    if (!shape_is_sound(data, len)) {
+        return PROTO_MALFORMED;
     }
     msgpack_unpacked_init(&unpacked);
     switch (msgpack_unpack_next(&unpacked, data, len, &offset)) {

@@ -255,6 +255,19 @@ static void on_broken(const struct cell *cell, const char *step, int error)
     log_error("cell of uid %u: %.31s: %s", cell->uid, step, strerror(error));
 }
 
+/* The first cell is ready. Whether its commands can be read back is seen now, not at the first. */
+static void prove(const struct cell *cell)
+{
+    int result = cells.proven ? 0 : gate_try(cell->init_pid);
+
+    if (result < 0) {
+        die_system("/proc/%d/status: %s; commands could not be read back: mount /proc without "
+                   "hidepid, or with gid= of a group of bulkheadd's",
+                   (int)cell->init_pid, strerror(-result));
+    }
+    cells.proven = true;
+}
+
 static int write_map(pid_t pid, const char *name, const char *text)
 {
     char path[64];
@@ -336,7 +349,7 @@ static void on_report(struct cell *cell, const struct cell_report *report)
     switch (report->op) {
     case CELL_READY:
         cell->ready = true;
-        cells.proven = true;
+        prove(cell);
         return;
     case CELL_UNMAPPED:
         map_ids(cell);
@@ -510,7 +523,7 @@ void cells_refill(void)
         int result = cell_make(&cell);
 
         if (result < 0) {
-            if (!cells.proven && cells.config.namespaces) {
+            if (!cells.proven && cells.config.namespaces && result != -EAGAIN) {
                 struct cell none = {0};
 
                 on_broken(&none, "making namespaces", -result);

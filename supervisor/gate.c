@@ -85,6 +85,14 @@ static ssize_t read_status(pid_t pid, char *text, size_t size)
     return len;
 }
 
+int gate_try(pid_t pid)
+{
+    char text[64];
+    ssize_t len = read_status(pid, text, sizeof(text));
+
+    return len < 0 ? (int)len : 0;
+}
+
 /* The lines come in the kernel's order, so each is looked for behind the one before. */
 static bool has_line(const char **at, const char *line, char *fault, size_t size)
 {

@@ -34,6 +34,12 @@ int gate_check(pid_t pid, const struct gate_expectation *expectation, char *faul
 /* Lets it through, or not; then it ends without having run anything. 0 or -errno. */
 int gate_answer(int fd, bool pass);
 
+/*
+ * Whether we can look at a process at all: /proc may be mounted with hidepid.
+ * Returns 0 or -errno.
+ */
+int gate_try(pid_t pid);
+
 /* Makes both ends: pair[0] ours, pair[1] the command's. 0 or -errno. */
 int gate_make(int pair[2]);
 

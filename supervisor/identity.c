@@ -137,8 +137,8 @@ static int take_block(struct identity *identity, uint64_t first, uint64_t last, 
     return 0;
 }
 
-int identity_plan(struct identity *identity, const char *user, const char *range, size_t sessions,
-                  char *error, size_t error_size)
+int identity_plan(struct identity *identity, const char *user, const char *range, size_t each,
+                  size_t sessions, char *error, size_t error_size)
 {
     uint64_t first, last;
 
@@ -168,11 +168,12 @@ int identity_plan(struct identity *identity, const char *user, const char *range
         }
         return 0;
     }
-    if (last - first < 2) {
-        (void)snprintf(error, error_size, "--uid-range %s: at least 3 uids are needed", range);
+    if (last - first + 1 < OWN_UIDS + each) {
+        (void)snprintf(error, error_size, "--uid-range %s: at least %zu uids are needed", range,
+                       OWN_UIDS + each);
         return -EINVAL;
     }
-    if (take_block(identity, first, last, sessions, error, error_size) < 0) {
+    if (take_block(identity, first, last, sessions * each, error, error_size) < 0) {
         return -EINVAL;
     }
     if (identity->uid != 0 && user == NULL) {

@@ -26,12 +26,13 @@ struct identity {
  * Works out who is who.
  * user      --user, or NULL
  * range     --uid-range
- * sessions  uids wanted for sessions. Several bulkheadd share a range: each
- *           takes, and locks, a block of it that no other one has.
+ * each      uids that one session takes
+ * sessions  for how many of them. Several bulkheadd share a range: each takes,
+ *           and locks, a block of it that no other one has.
  * Returns 0, or -EINVAL with the reason in error (error_size bytes).
  */
-int identity_plan(struct identity *identity, const char *user, const char *range, size_t sessions,
-                  char *error, size_t error_size);
+int identity_plan(struct identity *identity, const char *user, const char *range, size_t each,
+                  size_t sessions, char *error, size_t error_size);
 
 /*
  * Becomes the supervisor's user, for good: uid, gid, no groups, at most

@@ -364,8 +364,11 @@ __attribute__((noreturn)) static void frontend_child(int channel, pid_t parent)
         goto failed;
     }
     step = "death signal";
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0 || getppid() != parent) {
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0) {
         goto failed;
+    }
+    if (getppid() != parent) {
+        _exit(EXIT_SYSTEM); /* it ended before we could ask to be told */
     }
     step = "exec";
     (void)sigprocmask(SIG_SETMASK, &none, NULL);

@@ -35,6 +35,7 @@
 #include "supervisor/loop.h"
 #include "supervisor/notify.h"
 #include "supervisor/program.h"
+#include "supervisor/protections.h"
 #include "supervisor/ring.h"
 #include "supervisor/runtime.h"
 #include "supervisor/session.h"
@@ -84,6 +85,11 @@ static struct {
 static bool with_namespaces(void)
 {
     return self.settings.level == LEVEL_FULL;
+}
+
+static unsigned given_protections(void)
+{
+    return protections_given(self.identity.system, with_namespaces());
 }
 
 static size_t cells_max(void)
@@ -433,39 +439,19 @@ static void take_signals(void)
 
 /* ---- the rooms behind the message table ---- */
 
-/* What every command has, as its verdict names it. Returns the LIST's length. */
-static size_t list_protections(char *list, size_t size)
+/* What is asked for by name and is not there stops the start. */
+static void check_required(unsigned given)
 {
-    const struct {
-        const char *name;
-        bool on;
-    } all[] = {
-        {"process_group", true},
-        {"rlimits", true},
-        {"uid", self.identity.system},
-        {"capabilities", true},
-        {"no_new_privs", true},
-        {"seccomp", true},
-        {"read_back", true},
-        {"user_namespace", with_namespaces()},
-        {"mount_namespace", with_namespaces()},
-        {"pid_namespace", with_namespaces()},
-        {"network_namespace", with_namespaces()},
-        {"ipc_namespace", with_namespaces()},
-        {"uts_namespace", with_namespaces()},
-        {"cgroup_namespace", with_namespaces()},
-    };
-    size_t len = 0;
+    unsigned missing = self.settings.require & ~given;
 
-    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
-        size_t name = strlen(all[i].name) + 1;
-
-        if (all[i].on && name <= size - len) {
-            memcpy(list + len, all[i].name, name);
-            len += name;
+    for (size_t i = 0; i < PROTECTION_COUNT; i++) {
+        if (missing & 1U << i) {
+            die_usage("require %s: commands would run without it; %s", protection_names[i],
+                      i == PROTECTION_UID ? "start bulkheadd as root, or with CAP_SETUID and "
+                                            "CAP_SETGID"
+                                          : "choose --level full");
         }
     }
-    return len;
 }
 
 static bool cpu_is_limited(void)
@@ -525,7 +511,8 @@ static void prepare_rooms(void)
         .started_us = loop_now_us(),
     };
 
-    commands.protections.len = list_protections(self.protections, sizeof(self.protections));
+    commands.protections.len =
+        protections_list(given_protections(), self.protections, sizeof(self.protections));
     if (cells_init(&cells) < 0 || commands_init(&commands) < 0 ||
         sessions_init(self.settings.max_sessions, on_sessions_emptied) < 0) {
         die_system("no memory for %llu sessions", (unsigned long long)self.settings.max_sessions);
@@ -564,10 +551,11 @@ int main(int argc, char **argv)
     log_init("bulkheadd", NULL);
     read_settings(argc, argv);
     if (identity_plan(&self.identity, self.settings.user, self.settings.uid_range,
-                      cells_max() * cells_uids_each(with_namespaces()), self.error,
+                      cells_uids_each(with_namespaces()), cells_max(), self.error,
                       sizeof(self.error)) < 0) {
         die_usage("%s", self.error);
     }
+    check_required(given_protections());
     if (!self.settings.check) {
         prepare_process();
     }

@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "supervisor/protections.h"
+
 #define MS(seconds) ((uint64_t)(seconds)*1000)
 #define DAY MS(86400)
 
@@ -49,7 +51,9 @@ static const struct option_spec specs[] = {
     {"uid-range", 0, OPTION_TEXT, false, AT(uid_range), "FIRST-LAST", NULL, 0, 0,
      "1879048192-1879113727", "uids that nobody else uses, one for each session"},
     {"level", 0, OPTION_ENUM, false, AT(level), "LEVEL", level_words, 0, 0, "full",
-     "full: every protection or no start; basic: do without namespaces"},
+     "full: sessions in namespaces of their own, or no start; basic: none"},
+    {"require", 0, OPTION_SET, false, AT(require), "NAMES", protection_names, 0, 0, NULL,
+     "do not start unless commands have these protections (separated by commas)"},
     {"pool", 0, OPTION_UINT, false, AT(pool), "N", NULL, 0, 1000, "1",
      "keep N cells ready for new sessions"},
     {"frontend", 0, OPTION_TEXT, false, AT(frontend), "PATH", NULL, 0, 0, NULL,

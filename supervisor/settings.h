@@ -31,7 +31,8 @@ struct settings {
     uint64_t send_timeout_ms; /* of a client that does not read */
     const char *user;
     const char *uid_range;
-    int level; /* enum settings_level */
+    int level;        /* enum settings_level */
+    unsigned require; /* set of enum protection */
     uint64_t pool;
     const char *frontend;
     const char *runtime_dir;
