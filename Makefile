@@ -17,7 +17,7 @@ COMMON_SRC := \
 	common/proto.c common/sha256.c common/shape.c common/units.c
 
 POLICY_SRC := \
-	policy/environment.c policy/filter.c policy/rlimits.c
+	policy/environment.c policy/filter.c policy/landlock.c policy/rlimits.c
 
 SUPERVISOR_SRC := \
 	supervisor/auth.c supervisor/cell.c supervisor/command.c supervisor/command_control.c \
@@ -43,7 +43,7 @@ CLIENT_SRC := \
 	client/verdict.c
 
 UNIT_SRC := \
-	tests/unit/test_channel.c tests/unit/test_cut.c tests/unit/test_environment.c \
+	tests/unit/test_channel.c tests/unit/test_cut.c tests/unit/test_environment.c tests/unit/test_landlock.c \
 	tests/unit/test_filter.c tests/unit/test_log.c tests/unit/test_loop.c \
 	tests/unit/test_option.c tests/unit/test_proto.c tests/unit/test_proto_faults.c \
 	tests/unit/test_ring.c tests/unit/test_rlimits.c tests/unit/test_shape.c tests/unit/test_units.c

@@ -32,6 +32,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "policy/landlock.h"
 #include "supervisor/cell_proto.h"
 #include "supervisor/spawn.h"
 #include "supervisor/sweep.h"
@@ -57,6 +58,7 @@ struct init {
     pid_t leader; /* 0: none, or reaped */
     bool exited;  /* the leader is a zombie, kept so that its group's number is */
     struct usage orphans;
+    int landlock; /* the ruleset of commands, or -1 */
 };
 
 static void report_send(const struct cell_report *report)
@@ -226,13 +228,29 @@ static int take_identity(const struct init_plan *plan, const char **step)
     return 0;
 }
 
-static int confine(const struct init_plan *plan, const char **step)
+/* Its paths are those of the view, so it is made within. */
+static int make_ruleset(const struct init_plan *plan, int *fd)
+{
+    struct landlock_plan rules;
+    int result;
+
+    landlock_plan_for(landlock_abi(), plan->namespaces, &rules);
+    result = landlock_build(&rules, fd);
+    if (result < 0) {
+        errno = -result;
+        return -1;
+    }
+    return 0;
+}
+
+static int confine(const struct init_plan *plan, int *landlock, const char **step)
 {
     STEP("signals", default_signals());
     STEP("name", prctl(PR_SET_NAME, "bulkhead-init"));
     if ((plan->namespaces ? enter_cell(plan, step) : take_identity(plan, step)) < 0) {
         return -1;
     }
+    STEP("landlock", make_ruleset(plan, landlock));
     STEP("no_new_privs", prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
     STEP("dumpable", prctl(PR_SET_DUMPABLE, 0));
     return 0;
@@ -268,6 +286,7 @@ static void start(struct init *init, const struct cell_request *request, char *b
         .cwd = blocks + request->argv_len + request->env_len,
         .fds = {fds[0], fds[1], fds[2]},
         .gate = FD_GATE,
+        .landlock = init->landlock,
         .set_ids = init->plan->set_ids,
         .uid = init->plan->uid,
         .gid = init->plan->gid,
@@ -513,7 +532,7 @@ void init_main(const struct init_plan *plan)
     siginfo_t leader = {0};
     bool open = true;
 
-    if (take_descriptors(plan) < 0 || confine(plan, &step) < 0) {
+    if (take_descriptors(plan) < 0 || confine(plan, &init.landlock, &step) < 0) {
         report = (struct cell_report){.op = CELL_BROKEN, .error = errno};
         (void)snprintf(report.step, sizeof(report.step), "%s", step);
         report_send(&report);

@@ -24,6 +24,7 @@
 #include "common/verdict.h"
 #include "policy/environment.h"
 #include "policy/filter.h"
+#include "policy/landlock.h"
 #include "policy/rlimits.h"
 #include "supervisor/auth.h"
 #include "supervisor/cell.h"
@@ -89,7 +90,12 @@ static bool with_namespaces(void)
 
 static unsigned given_protections(void)
 {
-    return protections_given(self.identity.system, with_namespaces());
+    struct landlock_plan plan;
+    bool landlock;
+
+    landlock_plan_for(landlock_abi(), with_namespaces(), &plan);
+    landlock = plan.handled_fs != 0 || plan.handled_net != 0 || plan.scoped != 0;
+    return protections_given(self.identity.system, landlock, with_namespaces());
 }
 
 static size_t cells_max(void)
@@ -439,6 +445,18 @@ static void take_signals(void)
 
 /* ---- the rooms behind the message table ---- */
 
+static const char *remedy_for(size_t protection)
+{
+    switch (protection) {
+    case PROTECTION_UID:
+        return "start bulkheadd as root, or with CAP_SETUID and CAP_SETGID";
+    case PROTECTION_LANDLOCK:
+        return "boot a kernel that has it switched on (lsm=landlock,...)";
+    default:
+        return "choose --level full";
+    }
+}
+
 /* What is asked for by name and is not there stops the start. */
 static void check_required(unsigned given)
 {
@@ -447,9 +465,7 @@ static void check_required(unsigned given)
     for (size_t i = 0; i < PROTECTION_COUNT; i++) {
         if (missing & 1U << i) {
             die_usage("require %s: commands would run without it; %s", protection_names[i],
-                      i == PROTECTION_UID ? "start bulkheadd as root, or with CAP_SETUID and "
-                                            "CAP_SETGID"
-                                          : "choose --level full");
+                      remedy_for(i));
         }
     }
 }

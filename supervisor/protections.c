@@ -10,12 +10,15 @@ const char *const protection_names[] = {
         NULL,
 };
 
-unsigned protections_given(bool own_uid, bool namespaces)
+unsigned protections_given(bool own_uid, bool landlock, bool namespaces)
 {
     const unsigned all = (1U << PROTECTION_COUNT) - 1;
     const unsigned before_namespaces = (1U << PROTECTION_USER_NAMESPACE) - 1;
     unsigned set = namespaces ? all : before_namespaces;
 
+    if (!landlock) {
+        set &= ~(1U << PROTECTION_LANDLOCK);
+    }
     return own_uid ? set : set & ~(1U << PROTECTION_UID);
 }
 

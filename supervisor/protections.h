@@ -16,6 +16,7 @@
     X(NO_NEW_PRIVS, "no_new_privs")       \
     X(SECCOMP, "seccomp")                 \
     X(READ_BACK, "read_back")             \
+    X(LANDLOCK, "landlock")               \
     X(USER_NAMESPACE, "user_namespace")   \
     X(MOUNT_NAMESPACE, "mount_namespace") \
     X(PID_NAMESPACE, "pid_namespace")     \
@@ -36,10 +37,11 @@ extern const char *const protection_names[];
 
 /*
  * The set (bit i for protection i) that every command has.
+ * landlock    the kernel's ABI adds something: policy/landlock.h
  * own_uid     a session's commands have a uid that nobody else has
  * namespaces  cells have namespaces of their own
  */
-unsigned protections_given(bool own_uid, bool namespaces);
+unsigned protections_given(bool own_uid, bool landlock, bool namespaces);
 
 /* Writes the names of a set as a LIST: each ended by a NUL. Returns its length, at most size. */
 size_t protections_list(unsigned set, char *list, size_t size);

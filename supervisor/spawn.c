@@ -192,6 +192,9 @@ IN_CHILD static int child_main(void *argument)
     STEP(NO_NEW_PRIVS, syscall(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
     STEP(DIRECTORY, syscall(SYS_chdir, plan->cwd));
     STEP(SIGNALS, unblock_signals());
+    if (plan->landlock >= 0) {
+        STEP(LANDLOCK, syscall(SYS_landlock_restrict_self, plan->landlock, 0));
+    }
     STEP(SECCOMP, syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, plan->filter));
     STEP(GATE, pass_gate(plan->gate));
     child->stage = STAGE_EXEC;

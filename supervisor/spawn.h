@@ -28,6 +28,7 @@
     X(NO_NEW_PRIVS, "no_new_privs") \
     X(DIRECTORY, "chdir")           \
     X(SIGNALS, "signal_mask")       \
+    X(LANDLOCK, "landlock")         \
     X(SECCOMP, "seccomp")           \
     X(GATE, "read_back")            \
     X(EXEC, "exec")                 \
@@ -57,6 +58,7 @@ struct spawn_plan {
     gid_t gid;
     const struct rlimit_entry *limits;
     size_t limit_count;
+    int landlock; /* a ruleset, or -1 */
     const struct sock_fprog *filter;
 };
 
