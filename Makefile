@@ -24,7 +24,7 @@ SUPERVISOR_SRC := \
 	supervisor/command_machine.c supervisor/command_start.c supervisor/cut.c \
 	supervisor/dispatch.c supervisor/gate.c supervisor/identity.c supervisor/init.c supervisor/input.c \
 	supervisor/link.c supervisor/listen.c supervisor/loop.c supervisor/main.c \
-	supervisor/notify.c supervisor/output.c supervisor/program.c supervisor/protections.c supervisor/ring.c \
+	supervisor/notify.c supervisor/output.c supervisor/program.c supervisor/protections.c supervisor/reexec.c supervisor/ring.c \
 	supervisor/runtime.c supervisor/session.c supervisor/settings.c supervisor/spawn.c \
 	supervisor/sweep.c supervisor/title.c supervisor/verdict.c supervisor/view.c
 

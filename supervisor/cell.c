@@ -284,6 +284,28 @@ static int write_map(pid_t pid, const char *name, const char *text)
     return written == (ssize_t)strlen(text) ? 0 : -1;
 }
 
+/* Whether a process is in none of our own namespaces, by the kernel's links: namespaces(7). */
+static bool has_own_namespaces(pid_t pid)
+{
+    static const char *const kinds[] = {"user", "mnt", "pid", "net", "ipc", "uts", "cgroup"};
+
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+        char path[64], its[64], ours[64];
+        ssize_t its_len, our_len;
+
+        (void)snprintf(path, sizeof(path), "/proc/%d/ns/%s", (int)pid, kinds[i]);
+        its_len = readlink(path, its, sizeof(its));
+        (void)snprintf(path, sizeof(path), "/proc/self/ns/%s", kinds[i]);
+        our_len = readlink(path, ours, sizeof(ours));
+        if (its_len <= 0 || our_len <= 0 ||
+            (its_len == our_len && memcmp(its, ours, (size_t)its_len) == 0)) {
+            errno = its_len > 0 && our_len > 0 ? EEXIST : errno;
+            return false;
+        }
+    }
+    return true;
+}
+
 /*
  * Says who is who in a new user namespace: user_namespaces(7). System mode: the
  * init is its root and a command its uid 1000, two host uids that are nobody
@@ -300,6 +322,12 @@ static void map_ids(struct cell *cell)
     } else {
         (void)snprintf(uids, sizeof(uids), "%d %u 1\n", INNER_UID, cells.config.identity->uid);
         (void)snprintf(gids, sizeof(gids), "%d %u 1\n", INNER_UID, cells.config.identity->gid);
+    }
+    /* Seen once for all its commands: none of them can leave, and its links are shown only now. */
+    if (!has_own_namespaces(cell->init_pid)) {
+        on_broken(cell, "own namespaces", errno);
+        break_off(cell);
+        return;
     }
     if (write_map(cell->init_pid, "setgroups", "deny") < 0 ||
         write_map(cell->init_pid, "gid_map", gids) < 0 ||

@@ -29,9 +29,8 @@ struct command_config {
     struct span protections; /* LIST: what every verdict names */
 };
 
-/* Opens /dev/null. Keeps the strings. 0 or -errno. */
-int commands_init(const struct command_config *config);
-void commands_finish(void);
+/* Keeps the strings. */
+void commands_init(const struct command_config *config);
 
 /* Handles EXECUTE for a session: STARTED and later VERDICT follow, or REFUSED. */
 void command_execute(struct session *session, const struct msg_EXECUTE *msg);

@@ -20,21 +20,9 @@
 
 struct command_config command_config;
 
-static int null_fd = -1;
-
-int commands_init(const struct command_config *given)
+void commands_init(const struct command_config *given)
 {
     command_config = *given;
-    null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    return null_fd < 0 ? -errno : 0;
-}
-
-void commands_finish(void)
-{
-    if (null_fd >= 0) {
-        close(null_fd);
-        null_fd = -1;
-    }
 }
 
 /* What EXECUTE asks for, made ready for the cell. Freed by request_finish. */
@@ -175,6 +163,13 @@ static int connect_input(struct command *command, int *child)
     return 0;
 }
 
+/* Each command's own: what one does to an open file is seen by all who share it, fcntl(2). */
+static int open_null(int *child)
+{
+    *child = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    return *child < 0 ? -errno : 0;
+}
+
 /* The session's cell, or a fresh one for it. */
 static int find_cell(struct session *session)
 {
@@ -197,8 +192,8 @@ static int command_start(struct command *command, const struct msg_EXECUTE *msg,
     if (result == 0) {
         result = connect_output(command, STREAM_STDERR, &fds[2]);
     }
-    if (result == 0 && msg->want_stdin) {
-        result = connect_input(command, &fds[0]);
+    if (result == 0) {
+        result = msg->want_stdin ? connect_input(command, &fds[0]) : open_null(&fds[0]);
     }
     if (result == 0) {
         *stage = "timer";
@@ -206,12 +201,10 @@ static int command_start(struct command *command, const struct msg_EXECUTE *msg,
             loop_timer_set(command_config.loop, &command->total, command->facts.timeout_ms * 1000);
     }
     if (result == 0) {
-        int given[3] = {msg->want_stdin ? fds[0] : null_fd, fds[1], fds[2]};
-
         *stage = "cell";
         result = cell_start(command->cell, command->owner.exec,
                             (struct span){request->argv, request->argv_len},
-                            (struct span){request->env, request->env_len}, request->cwd, given,
+                            (struct span){request->env, request->env_len}, request->cwd, fds,
                             &command_cell_user, command);
     }
     for (int i = 0; i < 3; i++) {

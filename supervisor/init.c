@@ -357,14 +357,25 @@ static void reap(struct init *init)
     }
 }
 
+/* Reaps what waitid showed. */
+static void reap_one(struct init *init, const siginfo_t *info, siginfo_t *leader)
+{
+    struct rusage used;
+
+    if (info->si_pid == init->leader) {
+        *leader = *info;
+    }
+    if (wait4(info->si_pid, NULL, 0, &used) > 0) {
+        usage_add(&init->orphans, &used);
+    }
+}
+
 /* Reaps all that is left; blocks until it is. leader receives how the leader ended. */
 static void reap_all(struct init *init, siginfo_t *leader)
 {
-    siginfo_t info;
-    struct rusage used;
+    siginfo_t info = {0};
 
     for (;;) {
-        info.si_pid = 0;
         if (!init->plan->set_ids && !init->plan->namespaces) {
             /* Orphans of the killed come to us one generation at a time. */
             (void)sweep_children(NULL);
@@ -375,12 +386,11 @@ static void reap_all(struct init *init, siginfo_t *leader)
             }
             return; /* ECHILD: the kernel says that nothing is left */
         }
-        if (info.si_pid == init->leader) {
-            *leader = info;
-        }
-        if (wait4(info.si_pid, NULL, 0, &used) > 0) {
-            usage_add(&init->orphans, &used);
-        }
+        /* All the dead at once: they would fill the list in which the living are looked for. */
+        do {
+            reap_one(init, &info, leader);
+            info.si_pid = 0;
+        } while (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid != 0);
     }
 }
 

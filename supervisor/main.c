@@ -37,6 +37,7 @@
 #include "supervisor/notify.h"
 #include "supervisor/program.h"
 #include "supervisor/protections.h"
+#include "supervisor/reexec.h"
 #include "supervisor/ring.h"
 #include "supervisor/runtime.h"
 #include "supervisor/session.h"
@@ -529,7 +530,8 @@ static void prepare_rooms(void)
 
     commands.protections.len =
         protections_list(given_protections(), self.protections, sizeof(self.protections));
-    if (cells_init(&cells) < 0 || commands_init(&commands) < 0 ||
+    commands_init(&commands);
+    if (cells_init(&cells) < 0 ||
         sessions_init(self.settings.max_sessions, on_sessions_emptied) < 0) {
         die_system("no memory for %llu sessions", (unsigned long long)self.settings.max_sessions);
     }
@@ -542,7 +544,6 @@ static void finish(void)
     sessions_abandon();
     cells_finish();
     sessions_finish();
-    commands_finish();
     ring_release_spares();
     listen_close(&self.listeners);
     runtime_close();
@@ -559,12 +560,30 @@ static void finish(void)
     option_finish(&settings_table, &self.settings);
 }
 
+/* A sanitizer finds its symbols by the executable's name, so those builds stay what they are. */
+static void seal_ourselves(char **argv)
+{
+#if !defined(__SANITIZE_ADDRESS__)
+    const char *step = "";
+    int result = reexec_sealed(argv, &step);
+
+    if (result < 0) {
+        die_system("running from a sealed copy: %s: %s; allow executable memfds "
+                   "(vm.memfd_noexec=0) and mount /proc",
+                   step, strerror(-result));
+    }
+#else
+    (void)argv;
+#endif
+}
+
 int main(int argc, char **argv)
 {
     int result;
 
-    title_init(argc, argv);
     log_init("bulkheadd", NULL);
+    seal_ourselves(argv);
+    title_init(argc, argv);
     read_settings(argc, argv);
     if (identity_plan(&self.identity, self.settings.user, self.settings.uid_range,
                       cells_uids_each(with_namespaces()), cells_max(), self.error,

@@ -1,3 +1,4 @@
+/* Runs in bulkheadd while it starts. In: --frontend, or the name of our own executable. */
 #include "supervisor/program.h"
 
 #include <errno.h>
@@ -7,16 +8,24 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "supervisor/reexec.h"
+
 #define NAME "bulkhead-frontend"
 
 /* "DIR/bulkhead-frontend" for the DIR of our own executable. */
 static int beside_us(char *path, size_t size)
 {
-    ssize_t len = readlink("/proc/self/exe", path, size - 1);
+    const char *original = reexec_original();
+    ssize_t len;
     char *slash;
 
-    if (len < 0) {
-        return -errno;
+    if (original != NULL) {
+        len = snprintf(path, size, "%s", original);
+    } else {
+        len = readlink("/proc/self/exe", path, size - 1);
+    }
+    if (len < 0 || (size_t)len >= size) {
+        return -ENAMETOOLONG;
     }
     path[len] = '\0';
     slash = strrchr(path, '/');
