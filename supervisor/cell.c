@@ -44,6 +44,7 @@ struct cell {
     size_t uid_slot;
     bool ready;         /* the init said so */
     bool taken;         /* by a session, and not released */
+    bool released;      /* its end was asked for */
     struct watch watch; /* our end of the channel; fd -1 once it ended */
     struct watch gate;  /* our end of the gate, the same */
     pid_t leader;       /* what passed the gate last, as the host sees it */
@@ -208,7 +209,8 @@ bool cells_reaped(pid_t pid, int status)
     if (cell == NULL) {
         return false;
     }
-    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
+    /* One that was let go while it was being made has started nothing. */
+    if ((!WIFEXITED(status) || WEXITSTATUS(status) != 0) && (cell->ready || !cell->released)) {
         cells.no_refill_before_us = loop_now_us() + BROKEN_US;
         log_warn("cell of uid %u: its init ended unasked (status %#x); what it left is killed",
                  cell->uid, (unsigned)status);
@@ -234,6 +236,7 @@ bool cells_reaped(pid_t pid, int status)
 void cell_release(struct cell *cell)
 {
     cell->taken = false;
+    cell->released = true;
     forget_command(cell);
     channel_close(cell); /* the init sees the end, sweeps, and leaves with 0 */
     if (cell->init_pid == 0) {

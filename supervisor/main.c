@@ -590,6 +590,10 @@ int main(int argc, char **argv)
                       sizeof(self.error)) < 0) {
         die_usage("%s", self.error);
     }
+    if (self.identity.system && self.identity.lock_fd < 0) {
+        log_info("uids %u and up are not locked; no other bulkheadd may be given the same range",
+                 self.identity.frontend_uid);
+    }
     check_required(given_protections());
     if (!self.settings.check) {
         prepare_process();

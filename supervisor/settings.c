@@ -49,7 +49,7 @@ static const struct option_spec specs[] = {
     {"user", 'u', OPTION_TEXT, false, AT(user), "USER", NULL, 0, 0, NULL,
      "run as USER, a name or number (bulkhead, or the second of --uid-range)"},
     {"uid-range", 0, OPTION_TEXT, false, AT(uid_range), "FIRST-LAST", NULL, 0, 0,
-     "1879048192-1879113727", "uids that nobody else uses, one for each session"},
+     "1879048192-1879113727", "uids that nobody else uses, two for each session"},
     {"level", 0, OPTION_ENUM, false, AT(level), "LEVEL", level_words, 0, 0, "full",
      "full: sessions in namespaces of their own, or no start; basic: none"},
     {"require", 0, OPTION_SET, false, AT(require), "NAMES", protection_names, 0, 0, NULL,
