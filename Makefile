@@ -37,14 +37,15 @@ FRONTEND_SRC := \
 	frontend/upstream.c frontend/utf8.c frontend/ws.c
 
 CLIENT_SRC := \
-	client/connection.c client/conversation.c client/exec.c client/failure.c client/feed.c \
-	client/interrupt.c client/locate.c client/main.c client/message.c client/outlet.c \
-	client/private.c client/request.c client/run.c client/say.c client/status.c \
+	client/connection.c client/conversation.c client/doctor.c client/exec.c client/failure.c \
+	client/feed.c client/interrupt.c client/locate.c client/main.c client/message.c \
+	client/outlet.c client/private.c client/probe.c client/probe_cgroup.c client/probe_kernel.c \
+	client/probe_namespaces.c client/request.c client/run.c client/say.c client/status.c \
 	client/verdict.c
 
 UNIT_SRC := \
 	tests/unit/test_channel.c tests/unit/test_cut.c tests/unit/test_environment.c tests/unit/test_landlock.c \
-	tests/unit/test_filter.c tests/unit/test_log.c tests/unit/test_loop.c \
+	tests/unit/test_filter.c tests/unit/test_gate.c tests/unit/test_log.c tests/unit/test_loop.c \
 	tests/unit/test_option.c tests/unit/test_proto.c tests/unit/test_proto_faults.c \
 	tests/unit/test_ring.c tests/unit/test_rlimits.c tests/unit/test_shape.c tests/unit/test_units.c
 

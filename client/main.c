@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "client/doctor.h"
 #include "client/exec.h"
 #include "client/run.h"
 #include "client/say.h"
@@ -23,6 +24,7 @@ static const struct subcommand {
     {"exec", exec_main, "run a command on a running bulkheadd"},
     {"run", run_main, "run a command with a bulkheadd of its own"},
     {"status", status_main, "list what a running bulkheadd holds"},
+    {"doctor", doctor_main, "say what this host gives, and what to do about the rest"},
 };
 
 #define SUBCOMMANDS (sizeof subcommands / sizeof subcommands[0])

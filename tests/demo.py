@@ -49,7 +49,7 @@ int main(void)
 """
 
 # Ignores SIGTERM, and sends a child into a session of its own.
-STUBBORN = "trap '' TERM; setsid sleep 1000 & echo $!; while :; do sleep 1; done"
+STUBBORN = "trap '' TERM; setsid sleep 1000 & echo ready; while :; do sleep 1; done"
 
 COUNTER = "i=0; while [ $i -lt 12 ]; do i=$((i+1)); echo tick $i; sleep 0.1; done"
 
@@ -102,6 +102,11 @@ def alive(pid):
     return stat[stat.rindex(")") + 2] not in "ZX"
 
 
+def child_of(pid):
+    """The first child of a process, by the host's numbers; a command knows those of its cell."""
+    return int(pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+
+
 # ---- the bulkhead client ----
 
 
@@ -138,7 +143,7 @@ def bulkhead(*words, stdin=None, options=()):
     for thread in threads:
         thread.join()
     code = process.wait()
-    must(verdict_file.exists(), f"no verdict; bulkhead exits with {code}")
+    must(verdict_file.stat().st_size > 0, f"no verdict; bulkhead exits with {code}")
     verdict = json.loads(verdict_file.read_text())
     verdict_file.unlink()
     show_verdict(verdict)
@@ -169,7 +174,7 @@ def compile_and_run():
         "-c",
         "cat > sieve.c && cc -Wall -O1 -o sieve sieve.c && ./sieve",
         stdin=SIEVE,
-        options=("--stdin", "--cwd", str(JOB)),
+        options=("--stdin",) if LEVEL == "full" else ("--stdin", "--cwd", str(JOB)),
     )
     out = [text for _, name, text in lines if name == "stdout"]
     times = [when for when, name, _ in lines if name == "stdout"]
@@ -189,12 +194,27 @@ def ends():
     must(code == 124 and verdict["reason"] == "timeout", "124 for a timeout")
 
 
+def seen():
+    if LEVEL != "full":
+        return
+    title("What it sees: a file system, users and processes of its own")
+    code, lines, _ = bulkhead("sh", "-c", "id; hostname; pwd; echo /*; echo /proc/[0-9]*")
+    texts = [text for _, _, text in lines]
+    must(code == 0 and texts[0].startswith("uid=1000(tenant) gid=1000(tenant)"), "its own user")
+    must(texts[1:3] == ["cell", "/workspace"], "its own host name and directory")
+    must(not {"/home", "/root", "/sys"} & set(texts[3].split()), "nothing of the host but /usr")
+    must(len(texts[4].split()) == 1, "no process but its own")
+
+
 def refused():
     title("What it may not do: reach the network, make namespaces, gain privileges")
     code, lines, _ = bulkhead(
-        "python3", "-Ic", "import socket, sys; sys.tracebacklimit = 0; socket.socket()"
+        "python3",
+        "-Ic",
+        'import socket, sys; sys.tracebacklimit = 0; socket.create_connection(("192.0.2.1", 80))',
     )
-    must(code == 1 and "not supported" in lines[-1][2], "no sockets of the network")
+    reason = "unreachable" if LEVEL == "full" else "not supported"
+    must(code == 1 and reason in lines[-1][2], "no way to the network")
     code, lines, _ = bulkhead("unshare", "--user", "--net", "true")
     must(code == 1 and "not permitted" in lines[-1][2], "no namespaces")
     code, lines, verdict = bulkhead("grep", "-E", "CapEff|NoNewPrivs|Seccomp:", "/proc/self/status")
@@ -299,7 +319,7 @@ async def cancel(session):
     await session.ask("execute", command=STUBBORN)
     started = await session.method("process.started")
     await session.until(lambda message: session.output)
-    hidden = int(session.output[0]["data"])
+    hidden = child_of(started["pid"])
     must(alive(hidden) and alive(started["pid"]), "both run")
     await session.ask("control", type="CANCEL")
     verdict = await session.method("process.completed")
@@ -334,6 +354,7 @@ def held():
 def main():
     show_server()
     compile_and_run()
+    seen()
     ends()
     refused()
     asyncio.run(converse())

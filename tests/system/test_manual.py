@@ -56,7 +56,7 @@ def test_every_key_of_the_file_is_in_its_page():
     assert wanted == keys, f"differ: {sorted(wanted ^ keys)}"
 
 
-@pytest.mark.parametrize("word", ["exec", "run", "status"])
+@pytest.mark.parametrize("word", ["exec", "run", "status", "doctor"])
 def test_every_option_of_the_client_is_in_its_page(word):
     flags = documented_flags(page("bulkhead.1"))
     wanted = set(long_options(help_text(CLIENT, word)))
