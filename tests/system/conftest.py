@@ -109,12 +109,19 @@ def pytest_runtest_makereport(item, call):
 
 
 @pytest.fixture
-def make_server(request):
+def level():
+    """How much a server isolates. A file or a test that wants several is parametrized with it."""
+    return "full"
+
+
+@pytest.fixture
+def make_server(request, level):
     """Starts servers with options of the test's choice; ends them all."""
     servers = []
 
     def make(*options, start=True, **more):
-        server = Server(*options, **more)
+        chosen = () if level == "full" else ("--level", level)
+        server = Server(*chosen, *options, **more)
         servers.append(server)
         if start:
             server.start()
@@ -139,6 +146,15 @@ def make_server(request):
 def server(make_server):
     """A server with the defaults."""
     return make_server()
+
+
+@pytest.fixture
+def guarded(request, server):
+    """A server that must be, after the test, as it was before it, and the host with it."""
+    traces = harness.Traces(server)
+    yield server
+    if not getattr(request.node, "failed", False):
+        traces.check()
 
 
 @pytest.fixture

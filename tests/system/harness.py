@@ -195,7 +195,9 @@ def memory_bytes(pid):
 def is_ours(pid):
     """Whether a process runs one of our programs and not a command."""
     try:
-        return pathlib.Path(os.readlink(f"/proc/{pid}/exe")).parent == BUILD
+        program = os.readlink(f"/proc/{pid}/exe")
+        # bulkheadd and the inits, its forks, run from a copy in memory
+        return program.startswith("/memfd:bulkheadd") or pathlib.Path(program).parent == BUILD
     except PermissionError:
         return (read_file(f"/proc/{pid}/comm") or "").startswith("bulkhead")
     except OSError:
@@ -538,3 +540,25 @@ class Server:
             if time.monotonic() > end:
                 raise AssertionError(f"not given back:\nbefore {before}\nnow    {now}")
             time.sleep(0.05)
+
+
+class Traces:
+    """What commands could leave behind on a server and its host, at the time this is made."""
+
+    def __init__(self, server):
+        self.server = server
+        self.mounts = self.mounts_now()
+        self.before = server.steady()
+
+    @staticmethod
+    def mounts_now():
+        return pathlib.Path("/proc/self/mountinfo").read_text()
+
+    def check(self):
+        """Nothing of it is left: no process, no mount, no uid in use, no count in /status."""
+        self.server.wait_back(self.before)
+        assert self.mounts_now() == self.mounts, "the host's mounts changed"
+        ours = {self.server.pid, *descendants(self.server.pid)}
+        strangers = set(pids_of(self.server.uids)) - ours
+        assert not strangers, f"processes of a session's uid: {strangers}"
+        assert {pid for pid in ours if not is_ours(pid)} == set(), "a command outlived its session"

@@ -1,5 +1,7 @@
 """bulkhead run: a command with a private server that is gone at the end."""
 
+import contextlib
+import ctypes
 import json
 import os
 import pathlib
@@ -12,14 +14,17 @@ import time
 import pytest
 
 from harness import (
-    BUILD,
     CLIENT,
     PATIENCE,
-    all_pids,
+    descendants,
+    is_ours,
     new_mark,
     pids_with,
     proc_alive,
     proc_cmdline,
+    proc_state,
+    read_file,
+    running,
     wait_until,
 )
 
@@ -33,18 +38,21 @@ class Private:
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="bulkhead-test-"))
         self.folder.chmod(0o755)
         self.mark = new_mark()
+        # What loses its parent becomes a child of ours, and so is still found.
+        set_subreaper(True)
         self.before = self.servers()
 
     @staticmethod
     def servers():
-        """Every process of our programs that there is now."""
-        names = {str(BUILD / name) for name in ("bulkheadd", "bulkhead-frontend")}
-        found = set()
-        for pid in all_pids():
-            words = proc_cmdline(pid)
-            if words and proc_alive(pid) and (words[0] in names or words[0].startswith("bulkhead")):
-                found.add(pid)
-        return found
+        """Every process of our programs below this one, but for what other tests run."""
+        others = {os.getpid()}
+        for server in list(running):
+            others |= {server.pid, *descendants(server.pid)}
+        return {
+            pid
+            for pid in descendants(os.getpid())
+            if pid not in others and proc_alive(pid) and is_ours(pid) and proc_cmdline(pid)
+        }
 
     def environment(self):
         kept = {name: value for name, value in os.environ.items() if name.endswith("SAN_OPTIONS")}
@@ -83,11 +91,26 @@ class Private:
         wait_until(lambda: not os.listdir(self.folder), 3, "its folder to be gone")
 
 
+def set_subreaper(on):
+    """PR_SET_CHILD_SUBREAPER; what came to us meanwhile is reaped when it goes off."""
+    ctypes.CDLL(None).prctl(36, int(on), 0, 0, 0)
+    if on:
+        return
+    for pid in descendants(os.getpid()):
+        name = read_file(f"/proc/{pid}/comm") or ""
+        if proc_state(pid) == "Z" and name.startswith("bulkhead"):
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+
+
 @pytest.fixture
 def private():
     place = Private()
     yield place
-    place.check_gone()
+    try:
+        place.check_gone()
+    finally:
+        set_subreaper(False)
     os.rmdir(place.folder)
 
 

@@ -13,6 +13,10 @@ from harness import AM_ROOT, pids_with, proc_alive, proc_status, read_file, unti
 from rawsocket import RawSocket
 
 
+# With namespaces the kernel ends what is in them; without, a sweep by uid or down the tree does.
+pytestmark = pytest.mark.parametrize("level", ["full", "basic"])
+
+
 def family(mark):
     """
     A command with a child in its group, one in a session of its own, one whose

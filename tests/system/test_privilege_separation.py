@@ -1,5 +1,6 @@
 """Who may what, read from the kernel's own records and not from our word."""
 
+import asyncio
 import os
 import pathlib
 import re
@@ -14,17 +15,20 @@ from harness import (
     CANARY,
     FRONTEND,
     SANITIZED,
+    descendants,
+    is_ours,
     proc_alive,
     proc_cmdline,
     proc_fds,
     proc_start,
     proc_status,
     read_file,
+    until,
     wait_until,
 )
 
 CAPABILITIES = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
-SETGID, SETUID = 1 << 6, 1 << 7
+KILL, SETGID, SETUID = 1 << 5, 1 << 6, 1 << 7
 
 
 def capabilities(pid):
@@ -226,16 +230,105 @@ def test_programs_are_hardened():
 
 
 async def test_inits_have_no_capability_on_the_host(server):
+    """What an init keeps is worth something in its own user namespace only."""
     async with await Client.open(server) as client:
         await client.run("true")
         inits = [entry["init_pid"] for entry in server.status()["session_list"]]
         assert inits
         for pid in inits:
-            status = proc_status(pid)
+            status, rights = proc_status(pid), capabilities(pid)
             assert status["NoNewPrivs"] == "1"
-            assert int(status["CapEff"], 16) & ~(SETUID | SETGID) == 0
+            kept = KILL | SETGID | SETUID if AM_ROOT else 0
+            assert rights.pop("CapPrm") == rights.pop("CapEff") == kept
+            assert set(rights.values()) == {0}, rights
             name = read_file(f"/proc/{pid}/comm").strip()
             assert name == "bulkhead-init", "named by its role"
+            # a pid in two pid namespaces, and 1 in the inner one
+            assert status["NSpid"].split() == [str(pid), "1"]
+            if AM_ROOT:
+                for kind in ("user", "mnt", "pid", "net", "ipc", "uts", "cgroup"):
+                    assert namespace(pid, kind) != namespace("self", kind), kind
+                uids = {int(uid) for uid in status["Uid"].split()}
+                assert len(uids) == 1 and uids <= set(server.uids)
+            # no way to be looked into, nor to leave a core file
+            with pytest.raises(PermissionError):
+                open_as_user(pid, f"/proc/{pid}/environ")
+
+
+def open_as_user(pid, path):
+    """Opens a file of a process as the user it runs as, whoever we are."""
+    if not AM_ROOT:
+        return open(path, "rb").close()
+    uid = proc_status(pid)["Uid"].split()[0]
+    done = subprocess.run(
+        ["cat", path], user=int(uid), group=int(uid), extra_groups=[], capture_output=True
+    )
+    if done.returncode:
+        raise PermissionError(done.stderr)
+    return None
+
+
+# The sets of each role, by level and whether root started the server: what is permitted and
+# effective, what is in the bounding set (None: whatever the caller had), the filter.
+BOTH_IDS = SETGID | SETUID
+ROLES = {
+    ("full", True): {
+        "bulkheadd": (BOTH_IDS, 0, "0"),
+        "bulkhead-frontend": (0, 0, "2"),
+        "bulkhead-init": (KILL | BOTH_IDS, 0, "0"),
+        "command": (0, 0, "2"),
+    },
+    ("full", False): {
+        "bulkheadd": (0, None, "0"),
+        "bulkhead-frontend": (0, 0, "2"),
+        "bulkhead-init": (0, 0, "0"),
+        "command": (0, 0, "2"),
+    },
+    ("basic", True): {
+        "bulkheadd": (BOTH_IDS, 0, "0"),
+        "bulkhead-frontend": (0, 0, "2"),
+        "bulkhead-init": (0, 0, "0"),
+        "command": (0, 0, "2"),
+    },
+    ("basic", False): {
+        "bulkheadd": (0, None, "0"),
+        "bulkhead-frontend": (0, 0, "2"),
+        "bulkhead-init": (0, None, "0"),
+        "command": (0, None, "2"),
+    },
+}
+
+
+@pytest.mark.parametrize("level", ["full", "basic"])
+async def test_capabilities_of_every_process(server, level):
+    """The table of bulkheadd(8), for each process there is while commands run."""
+    # the kernel keeps 15 characters of a name
+    expected = {role[:15]: sets for role, sets in ROLES[level, AM_ROOT].items()}
+    seen = set()
+    async with await Client.open(server) as one, await Client.open(server) as other:
+        for client in (one, other):
+            outcome = await client.start("echo up; sleep 600 & sleep 600")
+            await client.output_until(outcome, lambda o: "up" in o.stdout)
+        for pid in [server.pid, *descendants(server.pid)]:
+            role = read_file(f"/proc/{pid}/comm").strip() if is_ours(pid) else "command"
+            kept, bounding, seccomp = expected[role]
+            if bounding is None:
+                bounding = capabilities("self")["CapBnd"]
+            wanted = {
+                "CapInh": 0,
+                "CapPrm": kept,
+                "CapEff": kept,
+                "CapBnd": bounding,
+                "CapAmb": 0,
+            }
+            if role == "bulkhead-init":
+                # one of a cell that is being made ahead is not confined yet
+                await until(lambda: capabilities(pid) == wanted, 5, f"the sets of init {pid}")
+            assert capabilities(pid) == wanted, role
+            status = proc_status(pid)
+            assert status["NoNewPrivs"] == "1" and status["Seccomp"] == seccomp, role
+            seen.add(role)
+    assert seen == set(expected)
 
 
 # ---- commands ----
@@ -271,16 +364,27 @@ async def test_command_has_no_privilege(server, dialect):
         assert int(status["SigBlk"], 16) == 0 and int(status["SigIgn"], 16) == 0
 
 
-async def test_command_can_not_open_what_is_ours(server):
+@pytest.mark.parametrize("level", ["full", "basic"])
+async def test_command_can_not_open_what_is_ours(server, level):
+    """In a cell none of it is there; without one, uids stand between."""
     async with await Client.open(server) as client:
         outcome = await client.run(
             f"ls -l /proc/{server.pid}/fd 2>&1; cat {server.runtime}/token 2>&1; "
             f"kill -0 {server.pid} 2>&1; kill -0 {server.frontend_pid()} 2>&1; kill -9 $PPID 2>&1; echo $?"
         )
-        if AM_ROOT:
+        if level == "full":
+            assert server.token not in outcome.stdout
+            assert outcome.stdout.count("No such file") == 2, outcome.stdout
+            assert outcome.stdout.count("No such process") == 2, outcome.stdout
+            # pid 1 of its namespace: another's there, or deaf to what it did not ask for
+            assert "not permitted" in outcome.stdout or not AM_ROOT
+            assert outcome.done["exit_code"] == 0
+        elif AM_ROOT:
             assert server.token not in outcome.stdout
             assert outcome.stdout.count("ermi") >= 4, outcome.stdout
             assert outcome.done["exit_code"] == 0
+        if level == "full" or AM_ROOT:
+            assert (await client.run("echo on")).stdout == "on\n"
         assert server.process.poll() is None
 
 
@@ -361,16 +465,51 @@ async def test_forbidden_system_call_is_named_in_the_verdict_or_fails(server):
             assert outcome.stdout.startswith("-1 "), outcome.stdout
 
 
-async def test_sessions_have_different_uids(server):
+@pytest.mark.parametrize("level", ["full", "basic"])
+async def test_sessions_have_different_uids(server, level):
+    """As the host sees them; inside a cell everyone is uid 1000."""
     if not AM_ROOT:
         pytest.skip("started by an ordinary user, there is one uid for all")
     async with await Client.open(server) as one, await Client.open(server) as other:
-        uids = [(await client.run("id -u")).stdout.strip() for client in (one, other)]
-        assert uids[0] != uids[1]
-        pid, _ = await held(one)
-        outcome = await other.run(f"kill -9 {pid} 2>&1; echo $?")
-        assert outcome.stdout.endswith("1\n")
-        assert proc_alive(pid)
+        pids = [(await held(client))[0] for client in (one, other)]
+        uids = [set(proc_status(pid)["Uid"].split()) for pid in pids]
+        assert len(uids[0]) == len(uids[1]) == 1 and uids[0] != uids[1]
+        assert {int(uid) for uid in uids[0] | uids[1]} <= set(server.uids)
+        async with await Client.open(server) as third:
+            inside = (await third.run("id -u")).stdout.strip()
+            assert inside == "1000" if level == "full" else int(inside) in server.uids
+            outcome = await third.run(f"kill -9 {pids[0]} 2>&1; echo $?")
+            assert outcome.stdout.endswith("1\n")
+        assert all(proc_alive(pid) for pid in pids)
+
+
+SHOW_DESCRIPTORS = """
+import os
+for number in range(1024):
+    try:
+        print(number, os.fstat(number).st_mode >> 12)
+    except OSError:
+        pass
+"""
+
+
+async def test_commands_in_parallel_have_exactly_three_descriptors(server):
+    """64 starts at the same time, with stdin and without: no pipe of one shows up in another."""
+    before = server.steady()
+    clients = await asyncio.gather(*(Client.open(server) for _ in range(64)))
+    argv = ["/usr/bin/python3", "-I", "-S", "-c", SHOW_DESCRIPTORS]
+
+    async def play(number, client):
+        return await client.run(argv=argv, stdin="pipe" if number % 2 else "null")
+
+    outcomes = await asyncio.gather(*(play(*each) for each in enumerate(clients)))
+    for number, outcome in enumerate(outcomes):
+        assert outcome.done["exit_code"] == 0, outcome.done
+        # a character device or a pipe, and two pipes
+        assert outcome.stdout == ("0 1\n1 1\n2 1\n" if number % 2 else "0 2\n1 1\n2 1\n")
+    for client in clients:
+        await client.close()
+    server.wait_back(before)
 
 
 async def test_resource_limits_are_set(server):
