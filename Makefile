@@ -44,10 +44,12 @@ CLIENT_SRC := \
 	client/verdict.c
 
 UNIT_SRC := \
-	tests/unit/test_channel.c tests/unit/test_cut.c tests/unit/test_environment.c tests/unit/test_landlock.c \
-	tests/unit/test_filter.c tests/unit/test_gate.c tests/unit/test_log.c tests/unit/test_loop.c \
-	tests/unit/test_option.c tests/unit/test_proto.c tests/unit/test_proto_faults.c \
-	tests/unit/test_ring.c tests/unit/test_rlimits.c tests/unit/test_shape.c tests/unit/test_units.c
+	tests/unit/test_channel.c tests/unit/test_cut.c tests/unit/test_environment.c \
+	tests/unit/test_filter.c tests/unit/test_gate.c tests/unit/test_landlock.c \
+	tests/unit/test_log.c tests/unit/test_loop.c tests/unit/test_option.c \
+	tests/unit/test_proto.c tests/unit/test_proto_corpus.c tests/unit/test_proto_faults.c \
+	tests/unit/test_ring.c tests/unit/test_rlimits.c tests/unit/test_sha256.c \
+	tests/unit/test_shape.c tests/unit/test_units.c tests/unit/test_verdict.c
 
 MAN := man/bulkhead.1 man/bulkheadd.8 man/bulkhead-frontend.8 man/bulkhead.conf.5 \
 	man/bulkhead-protocol.7

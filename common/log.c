@@ -1,3 +1,7 @@
+/*
+ * Builds log lines, in any of our processes. What it is given may hold text
+ * from a client or from the other process; what leaves is printable ASCII.
+ */
 #include "common/log.h"
 
 #include <errno.h>

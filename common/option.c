@@ -1,3 +1,4 @@
+/* The command line, defaults and --help out of an option table. Trusts the table, not the words. */
 #include "common/option.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* The values of an option table: one function for each type. Every text is checked in full. */
 #include "common/option_value.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* Runs in the supervisor. What is added comes from a client, by way of the frontend. */
 #include "policy/environment.h"
 
 #include <errno.h>

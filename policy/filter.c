@@ -1,3 +1,7 @@
+/*
+ * Makes policy/syscalls.def into one BPF program, with libseccomp. Runs in the
+ * supervisor, once, before any client is served; takes nothing from outside.
+ */
 #include "policy/filter.h"
 
 #include <asm/ioctls.h>

@@ -1,3 +1,4 @@
+/* Runs in the supervisor, once, before any client is served; takes nothing from outside. */
 #include "policy/rlimits.h"
 
 #include <errno.h>

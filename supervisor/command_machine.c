@@ -366,6 +366,18 @@ static action *const table[STATE_COUNT][EVENT_COUNT] = {
         },
 };
 
+bool command_machine_is_whole(void)
+{
+    for (int state = 0; state < COMMAND_DONE; state++) {
+        for (int event = 0; event < EVENT_COUNT; event++) {
+            if (table[state][event] == NULL) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
 void command_handle(struct command *command, enum event event)
 {
     action *fn = command->state < COMMAND_DONE ? table[command->state][event] : NULL;

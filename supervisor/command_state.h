@@ -88,6 +88,9 @@ extern const struct cell_user command_cell_user;
 /* Lets an event act in the state the command is in. It may end and free the command. */
 void command_handle(struct command *command, enum event event);
 
+/* For a test: whether something is written for every event in every state. */
+bool command_machine_is_whole(void);
+
 /* Whether the leader has not ended yet, as far as we know. */
 bool command_leader_lives(const struct command *command);
 

@@ -10,7 +10,7 @@ import pytest
 
 import rawsocket
 from clients import Client, Packed, echo_works
-from harness import DATA, pids_with, until
+from harness import DATA, SANITIZED, pids_with, until
 from rawsocket import BINARY, CLOSE, MORE, PING, PONG, TEXT, Gone, RawSocket, frame, upgrade_request
 
 PARSING = DATA / "json-parsing" / "test_parsing"
@@ -154,7 +154,7 @@ def test_frame_that_claims_exabytes(watched):
     with plain_socket(watched) as raw:
         raw.send(frame(TEXT, b"x" * 100, length=MIB - 1))
         time.sleep(0.2)
-        assert watched.memory() - low < 3 * MIB
+        assert SANITIZED or watched.memory() - low < 3 * MIB
         raw.reset()
 
 
@@ -343,7 +343,7 @@ def test_requests_without_end(watched):
             raw.send(many)
     except (TimeoutError, OSError):
         pass
-    assert watched.memory() - low < 3 * MIB
+    assert SANITIZED or watched.memory() - low < 3 * MIB
     asyncio.run(echo_works(watched))
     raw.reset()
 

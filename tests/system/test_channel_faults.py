@@ -14,7 +14,7 @@ import pytest
 
 from channel import ASKS, BY_CODE, TABLE, FakeFrontend, encode, pack, pack_map, pairs_of
 from clients import Client, echo_works
-from harness import POOL, pids_with, wait_until
+from harness import POOL, SANITIZED, pids_with, wait_until
 
 SID = 3
 
@@ -388,7 +388,7 @@ def test_flood_of_requests_without_reading(make_server):
                 pass
             assert sent > 10
             assert server.process.poll() is None
-            assert server.memory() - low < 8 << 20, f"{name}: memory grew"
+            assert SANITIZED or server.memory() - low < 8 << 20, f"{name}: memory grew"
             if not fake.is_lost(0.5):
                 fake.kill_and_wait()
         fake.ready_again()
@@ -430,7 +430,7 @@ def test_window_is_the_most_that_is_sent(make_server):
         except (BrokenPipeError, ConnectionResetError, TimeoutError, socket.timeout):
             pass
         assert fake.server.process.poll() is None
-        assert fake.server.memory() - low < 8 << 20
+        assert SANITIZED or fake.server.memory() - low < 8 << 20
 
 
 def outputs_now(fake):

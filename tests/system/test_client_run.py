@@ -1,14 +1,12 @@
 """bulkhead run: a command with a private server that is gone at the end."""
 
-import contextlib
-import ctypes
 import json
 import os
 import pathlib
-import re
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 
 import pytest
@@ -17,14 +15,11 @@ from harness import (
     CLIENT,
     PATIENCE,
     descendants,
-    is_ours,
     new_mark,
     pids_with,
     proc_alive,
     proc_cmdline,
-    proc_state,
-    read_file,
-    running,
+    proc_start,
     wait_until,
 )
 
@@ -38,21 +33,21 @@ class Private:
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="bulkhead-test-"))
         self.folder.chmod(0o755)
         self.mark = new_mark()
-        # What loses its parent becomes a child of ours, and so is still found.
-        set_subreaper(True)
-        self.before = self.servers()
+        self.seen = {}  # pid: start, of everything below a client of ours
 
-    @staticmethod
-    def servers():
-        """Every process of our programs below this one, but for what other tests run."""
-        others = {os.getpid()}
-        for server in list(running):
-            others |= {server.pid, *descendants(server.pid)}
-        return {
-            pid
-            for pid in descendants(os.getpid())
-            if pid not in others and proc_alive(pid) and is_ours(pid) and proc_cmdline(pid)
-        }
+    def watch(self, client):
+        """Keeps the names of all processes below a client for as long as it lives."""
+        while client.poll() is None:
+            for pid in descendants(client.pid):
+                start = proc_start(pid)
+                if start:
+                    self.seen.setdefault(pid, start)
+            time.sleep(0.005)
+
+    def left(self):
+        return [
+            pid for pid, start in self.seen.items() if proc_alive(pid) and proc_start(pid) == start
+        ] + pids_with(str(self.folder))
 
     def environment(self):
         kept = {name: value for name, value in os.environ.items() if name.endswith("SAN_OPTIONS")}
@@ -66,16 +61,6 @@ class Private:
     def line(self, *words):
         return [CLIENT, "run", *map(str, words)]
 
-    def run(self, *words, **more):
-        more.setdefault("stdin", subprocess.DEVNULL)
-        return subprocess.run(
-            self.line(*words),
-            capture_output=True,
-            timeout=LIMIT * PATIENCE,
-            env=self.environment(),
-            **more,
-        )
-
     def start(self, *words, **more):
         more = {
             "stdin": subprocess.DEVNULL,
@@ -83,34 +68,26 @@ class Private:
             "stderr": subprocess.PIPE,
             **more,
         }
-        return subprocess.Popen(self.line(*words), env=self.environment(), **more)
+        client = subprocess.Popen(self.line(*words), env=self.environment(), **more)
+        threading.Thread(target=self.watch, args=(client,), daemon=True).start()
+        return client
+
+    def run(self, *words, input=None):
+        client = self.start(*words, stdin=subprocess.DEVNULL if input is None else subprocess.PIPE)
+        stdout, stderr = client.communicate(input, timeout=LIMIT * PATIENCE)
+        return subprocess.CompletedProcess(client.args, client.returncode, stdout, stderr)
 
     def check_gone(self):
         wait_until(lambda: not pids_with(self.mark), 6, "the end of the command")
-        wait_until(lambda: self.servers() <= self.before, 6, "the end of the private server")
+        wait_until(lambda: not self.left(), 6, "the end of the private server")
         wait_until(lambda: not os.listdir(self.folder), 3, "its folder to be gone")
-
-
-def set_subreaper(on):
-    """PR_SET_CHILD_SUBREAPER; what came to us meanwhile is reaped when it goes off."""
-    ctypes.CDLL(None).prctl(36, int(on), 0, 0, 0)
-    if on:
-        return
-    for pid in descendants(os.getpid()):
-        name = read_file(f"/proc/{pid}/comm") or ""
-        if proc_state(pid) == "Z" and name.startswith("bulkhead"):
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, os.WNOHANG)
 
 
 @pytest.fixture
 def private():
     place = Private()
     yield place
-    try:
-        place.check_gone()
-    finally:
-        set_subreaper(False)
+    place.check_gone()
     os.rmdir(place.folder)
 
 
@@ -145,7 +122,6 @@ def test_options_and_stdin(private):
         "sh",
         "-c",
         'echo "$A $(pwd)"; cat',
-        stdin=None,
         input=b"\0\xff data",
     )
     assert done.stdout == b"b c /usr\n\0\xff data"
@@ -212,7 +188,7 @@ def test_killed_client_leaves_no_process(private):
     process.kill()
     process.communicate(timeout=LIMIT)
     wait_until(lambda: not pids_with(private.mark), 6, "the end of the command")
-    wait_until(lambda: private.servers() <= private.before, 6, "the end of the private server")
+    wait_until(lambda: not private.left(), 6, "the end of the private server")
     for path in sorted(private.folder.rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
 
@@ -230,9 +206,9 @@ def test_nobody_else_gets_in(private):
     assert process.stdout.read1(10) == b"up\n"
     for path in private.folder.iterdir():
         assert not path.stat().st_mode & 0o007, path
-    server = next(
-        pid for pid in private.servers() - private.before if "bulkheadd" in proc_cmdline(pid)[0]
-    )
-    assert not re.search("--listen\0[0-9]", "\0".join(proc_cmdline(server))), "no port is opened"
+    (server,) = [pid for pid in pids_with(str(private.folder)) if pid != process.pid]
+    words = proc_cmdline(server)
+    listeners = [words[n + 1] for n, word in enumerate(words) if word == "--listen"]
+    assert listeners and all(address.startswith("unix:") for address in listeners), words
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=LIMIT)

@@ -117,6 +117,33 @@ async def test_background_child_does_not_outlast_its_command(server):
         assert not pids_with(server.mark)
 
 
+RUNAWAY = """
+import os, sys
+os.setsid()
+for _ in range(int(sys.argv[1])):
+    os.fork()
+while True:
+    if os.fork():
+        os._exit(0)
+"""
+
+
+async def test_processes_that_run_away_by_forking_are_ended(server):
+    """Each lives for a moment only: no list of them is ever up to date."""
+    async with await Client.open(server) as client:
+        for ending in ("CANCEL", "timeout", "exit"):
+            command = f"/usr/bin/python3 -c '{RUNAWAY}' 2 {server.mark} & echo up; "
+            command += "exit 3" if ending == "exit" else "wait; sleep 600"
+            more = {"timeout": 1} if ending == "timeout" else {}
+            outcome = await client.start(command, **more)
+            if ending == "CANCEL":
+                await client.output_until(outcome, lambda o: o.stdout)
+                await asyncio.sleep(0.3)
+                await client.control("CANCEL")
+            await client.finish(outcome)
+            assert not pids_with(server.mark), ending
+
+
 @pytest.mark.bound(120)
 async def test_fix_1_6_started_process_is_always_cleaned_up(make_server):
     server = make_server()

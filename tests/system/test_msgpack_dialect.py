@@ -118,19 +118,20 @@ async def test_stdin(server):
 async def test_stdin_that_nobody_reads(server):
     """The command closes it: the client is told, nothing is stuck."""
     async with await packed(server) as client:
-        outcome = await client.start("exec <&-; sleep 0.2; echo went on", stdin="pipe")
+        outcome = await client.start("exec <&-; echo closed; sleep 1; echo went on", stdin="pipe")
         exec_id = outcome.started["exec_id"]
         params = await client.next_method("stdin.credit")
         assert params["exec_id"] == exec_id and params["bytes"] > 0
+        await client.output_until(outcome, lambda o: o.stdout == b"closed\n")
         await client.send([2, "stdin", {"exec_id": exec_id, "data": b"x" * 1000, "eof": False}])
         seen = [params]  # what came so early may be told together
         while outcome.done is None:
-            message = await client.receive()
+            message = await client.next()
             if message["method"] == "stdin.credit":
                 seen.append(message["params"])
             else:
                 outcome.take(message)
-        assert outcome.stdout == b"went on\n"
+        assert outcome.stdout == b"closed\nwent on\n"
         assert any(params["closed"] for params in seen), seen
 
 
