@@ -93,22 +93,24 @@ int gate_try(pid_t pid)
     return len < 0 ? (int)len : 0;
 }
 
-/* The lines come in the kernel's order, so each is looked for behind the one before. */
+/*
+ * Looks for a whole line, "\nName:\tvalue\n", behind *at: the lines come in the
+ * kernel's order. Where it is not, fault says what stands there instead.
+ */
 static bool has_line(const char **at, const char *line, char *fault, size_t size)
 {
-    const char *name_end = strchr(line, '\t');
+    size_t name_len = strcspn(line, "\t");
     const char *found = strstr(*at, line);
-    const char *actual;
+    char name[32];
 
     if (found != NULL) {
         *at = found + strlen(line) - 1;
         return true;
     }
-    (void)snprintf(fault, size, "%.*s", (int)(name_end - line), line);
-    actual = strstr(*at, fault);
-    if (actual != NULL) {
-        (void)snprintf(fault, size, "%.*s", (int)strcspn(actual, "\n"), actual);
-    }
+    (void)snprintf(name, sizeof(name), "%.*s", (int)name_len, line);
+    found = strstr(*at, name);
+    found = found != NULL ? found + 1 : line + 1;
+    (void)snprintf(fault, size, "%.*s", (int)strcspn(found, "\n"), found);
     return false;
 }
 
