@@ -175,21 +175,29 @@ def pids_with(mark):
     return found
 
 
-def memory_bytes(pid):
+def memory_of(pids):
     """
-    The process's proportional set size. Where we may not read it (as an
-    ordinary user, of a process that is not dumpable), its resident size, which
-    is never smaller.
+    The proportional set sizes together. Where we may not read one (as an
+    ordinary user, of a process that is not dumpable): what it has for itself,
+    and its file pages once for each program, as all processes of a program
+    share them.
     """
-    try:
-        text = read_file(f"/proc/{pid}/smaps_rollup")
-        match = re.search(r"^Pss:\s+(\d+) kB", text or "", re.M)
-        if match:
-            return int(match.group(1)) * 1024
-    except PermissionError:
-        pass
-    status = proc_status(pid) or {}
-    return int(status.get("VmRSS", "0 kB").split()[0]) * 1024
+    total, files = 0, {}
+    for pid in pids:
+        try:
+            text = read_file(f"/proc/{pid}/smaps_rollup")
+            match = re.search(r"^Pss:\s+(\d+) kB", text or "", re.M)
+            total += int(match.group(1)) if match else 0
+        except PermissionError:
+            status = proc_status(pid) or {}
+            own, shared, file = (
+                int(status.get(name, "0 kB").split()[0])
+                for name in ("RssAnon", "RssShmem", "RssFile")
+            )
+            total += own + shared
+            program = (proc_cmdline(pid) or ["?"])[0]
+            files[program] = max(files.get(program, 0), file)
+    return (total + sum(files.values())) * 1024
 
 
 def is_ours(pid):
@@ -473,7 +481,7 @@ class Server:
         return [pid for pid, _ in self.ours()]
 
     def memory(self):
-        return sum(memory_bytes(pid) for pid in self.our_pids())
+        return memory_of(self.our_pids())
 
     def ticks(self):
         return sum(proc_ticks(pid) for pid in self.our_pids())

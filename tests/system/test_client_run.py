@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -87,8 +88,10 @@ class Private:
 def private():
     place = Private()
     yield place
-    place.check_gone()
-    os.rmdir(place.folder)
+    try:
+        place.check_gone()
+    finally:
+        shutil.rmtree(place.folder, ignore_errors=True)
 
 
 def test_it_runs_a_command_with_no_server(private):
