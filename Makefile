@@ -22,11 +22,12 @@ POLICY_SRC := \
 SUPERVISOR_SRC := \
 	supervisor/auth.c supervisor/cell.c supervisor/command.c supervisor/command_control.c \
 	supervisor/command_machine.c supervisor/command_start.c supervisor/cut.c \
-	supervisor/dispatch.c supervisor/gate.c supervisor/identity.c supervisor/init.c supervisor/input.c \
-	supervisor/link.c supervisor/listen.c supervisor/loop.c supervisor/main.c \
-	supervisor/notify.c supervisor/output.c supervisor/program.c supervisor/protections.c supervisor/reexec.c supervisor/ring.c \
-	supervisor/runtime.c supervisor/session.c supervisor/settings.c supervisor/spawn.c \
-	supervisor/sweep.c supervisor/title.c supervisor/verdict.c supervisor/view.c
+	supervisor/dispatch.c supervisor/gate.c supervisor/identity.c supervisor/init.c \
+	supervisor/input.c supervisor/link.c supervisor/listen.c supervisor/loop.c \
+	supervisor/main.c supervisor/notify.c supervisor/output.c supervisor/program.c \
+	supervisor/protections.c supervisor/reexec.c supervisor/ring.c supervisor/runtime.c \
+	supervisor/session.c supervisor/settings.c supervisor/spawn.c supervisor/sweep.c \
+	supervisor/title.c supervisor/verdict.c supervisor/view.c
 
 FRONTEND_SRC := \
 	frontend/arena.c frontend/backlog.c frontend/call.c frontend/conn.c frontend/dialect.c \
