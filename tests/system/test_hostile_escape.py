@@ -235,7 +235,8 @@ __attribute__((constructor)) static void touch(void)
 {
     char path[4096] = "";
 
-    if (readlink("/proc/self/exe", path, sizeof(path) - 1) < 0 || strstr(path, "bulkhead") == NULL) {
+    if (readlink("/proc/self/exe", path, sizeof(path) - 1) < 0 ||
+        strstr(path, "bulkhead") == NULL) {
         return;
     }
     printf("running %s\n", path);
@@ -345,7 +346,9 @@ async def test_hostile_nothing_of_the_kernel_is_set_through_proc(guarded, level)
 
 async def test_hostile_no_sys_and_no_cgroup(guarded):
     async with attack(guarded) as client:
-        outcome = await client.run("cat /proc/self/mountinfo; ls -d /sys /sys/fs/cgroup 2>/dev/null")
+        outcome = await client.run(
+            "cat /proc/self/mountinfo; ls -d /sys /sys/fs/cgroup 2>/dev/null"
+        )
         kinds = {line.split(" - ")[1].split()[0] for line in outcome.stdout.splitlines()}
         assert not kinds & {"sysfs", "cgroup", "cgroup2", "debugfs", "tracefs", "securityfs", "bpf"}
         assert "/sys" not in outcome.stdout.replace("/proc/sys", "")

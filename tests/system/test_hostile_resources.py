@@ -174,7 +174,8 @@ def limit_data(pid, size):
         status = proc_status(pid)
         user["user"], user["group"] = (int(status[name].split()[0]) for name in ("Uid", "Gid"))
         user["extra_groups"] = []
-    subprocess.run(["prlimit", f"--pid={pid}", f"--data={size}:{size}"], check=True, cwd="/", **user)
+    limit = f"--data={size}:{size}"
+    subprocess.run(["prlimit", f"--pid={pid}", limit], check=True, cwd="/", **user)
 
 
 async def test_hostile_memory_bomb_meets_the_limit_of_the_service(guarded):
