@@ -14,7 +14,8 @@ from rawsocket import RawSocket
 
 
 # With namespaces the kernel ends what is in them; without, a sweep by uid or down the tree does.
-pytestmark = pytest.mark.parametrize("level", ["full", "basic"])
+both_levels = pytest.mark.parametrize("level", ["full", "basic"])
+level_basic = pytest.mark.parametrize("level", ["basic"])
 
 
 def family(mark):
@@ -67,6 +68,7 @@ async def test_fix_1_1_group_ends_on_disconnect_and_cancel(server):
     server.wait_back(before)
 
 
+@both_levels
 async def test_group_is_stopped_while_paused(server):
     """SIGCONT goes along with SIGTERM: a paused command can say good-bye."""
     async with await Client.open(server) as client:
@@ -82,6 +84,7 @@ async def test_group_is_stopped_while_paused(server):
     assert outcome.done["exit_code"] == 3
 
 
+@both_levels
 async def test_group_that_ignores_sigterm_gets_sigkill_after_the_grace(make_server):
     server = make_server("--grace", "500ms")
     async with await Client.open(server) as client:
@@ -97,6 +100,7 @@ async def test_group_that_ignores_sigterm_gets_sigkill_after_the_grace(make_serv
     assert outcome.done["signal"] == "SIGKILL" and outcome.done["exit_code"] == -9
 
 
+@both_levels
 async def test_grandchild_that_holds_the_pipe_is_ended(server):
     """The end is bounded: 2 s after the exit a holder of the pipe is killed."""
     async with await Client.open(server) as client:
@@ -107,6 +111,7 @@ async def test_grandchild_that_holds_the_pipe_is_ended(server):
         assert not pids_with(server.mark)
 
 
+@both_levels
 async def test_background_child_does_not_outlast_its_command(server):
     """Not even one that closed everything we could wait for."""
     async with await Client.open(server) as client:
@@ -128,6 +133,7 @@ while True:
 """
 
 
+@both_levels
 async def test_processes_that_run_away_by_forking_are_ended(server):
     """Each lives for a moment only: no list of them is ever up to date."""
     async with await Client.open(server) as client:
@@ -290,6 +296,7 @@ async def test_fix_3_6_cancelled_command_is_cleaned_up_and_judged(server):
         assert refused.value.code == -32002
 
 
+@both_levels
 def test_nothing_is_left_when_bulkheadd_is_killed(make_server):
     """SIGKILL for the supervisor is the end of the frontend and of every command."""
     server = make_server()
@@ -309,3 +316,22 @@ def test_nothing_is_left_when_bulkheadd_is_killed(make_server):
     wait_until(lambda: not server.left(), 5, "the end of everything below a killed bulkheadd")
     server.check_log()
     server.process = None
+
+
+# The fixes of this file once more, without namespaces.
+
+
+@level_basic
+async def test_basic_group_ends_on_disconnect_and_cancel(server):
+    await test_fix_1_1_group_ends_on_disconnect_and_cancel(server)
+
+
+@level_basic
+@pytest.mark.bound(120)
+async def test_basic_started_process_is_always_cleaned_up(make_server):
+    await test_fix_1_6_started_process_is_always_cleaned_up(make_server)
+
+
+@level_basic
+async def test_basic_cancelled_command_is_cleaned_up_and_judged(server):
+    await test_fix_3_6_cancelled_command_is_cleaned_up_and_judged(server)
