@@ -64,11 +64,6 @@ pid_t link_frontend_pid(void)
     return link_.pid;
 }
 
-bool link_is_ready(void)
-{
-    return link_.state == LINK_READY;
-}
-
 bool link_is_blocked(void)
 {
     return link_.blocked || channel_pending(&link_.channel);

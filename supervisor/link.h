@@ -39,7 +39,6 @@ void link_finish(void);
 bool link_reaped(pid_t pid, int status);
 
 pid_t link_frontend_pid(void); /* 0: none now */
-bool link_is_ready(void);
 
 /* Tells the frontend something. What cannot go at once waits its turn. If the
  * frontend does not read, it is replaced. */

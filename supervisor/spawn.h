@@ -20,7 +20,6 @@
     X(STDIO, "stdio")               \
     X(CLOSE, "close_range")         \
     X(RLIMITS, "rlimits")           \
-    X(GROUPS, "setgroups")          \
     X(GID, "setresgid")             \
     X(UID, "setresuid")             \
     X(CAPABILITIES, "capabilities") \
@@ -31,8 +30,7 @@
     X(LANDLOCK, "landlock")         \
     X(SECCOMP, "seccomp")           \
     X(GATE, "read_back")            \
-    X(EXEC, "exec")                 \
-    X(CELL, "cell")
+    X(EXEC, "exec")
 
 enum spawn_stage {
 #define X(name, text) STAGE_##name,
